@@ -1,0 +1,71 @@
+"""Every error this project raises on purpose.
+
+    RunspecError                      base; its message is one line for a person
+    ├── ConfigError (ValueError)      a config, profile, option or runspec that cannot be used
+    ├── ConfigNotFound (FileNotFoundError)
+    ├── RequirementError              something this machine lacks: a package, a GPU, disk space
+    ├── DataError (ValueError)        input data that cannot be used: missing, empty, binary, not UTF-8
+    ├── CheckpointError               no usable checkpoint where one is needed
+    ├── ArtifactError
+    │   ├── ArtifactNotFound (LookupError)
+    │   ├── ArtifactCorrupted         content differs from its recorded digest
+    │   └── StoreError (OSError)      the store itself cannot be read or written
+    └── StageFailed                   a stage's process ended badly
+
+Messages say what was wrong, its value and origin, what is allowed, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RunspecError(Exception):
+    """Base of the tree; `str(error)` is one line fit to show to a user."""
+
+
+class ConfigError(RunspecError, ValueError):
+    """A config, profile, option or runspec that cannot be used."""
+
+
+class ConfigNotFound(RunspecError, FileNotFoundError):
+    """A config or script file that is not where it was looked for."""
+
+
+class RequirementError(RunspecError):
+    """Something this machine lacks: a package, a GPU, disk space."""
+
+
+class DataError(RunspecError, ValueError):
+    """Input data that cannot be used."""
+
+
+class CheckpointError(RunspecError):
+    """No usable checkpoint where one is needed."""
+
+
+class ArtifactError(RunspecError):
+    """Anything about artifacts."""
+
+
+class ArtifactNotFound(ArtifactError, LookupError):
+    """No such artifact, version or alias."""
+
+
+class ArtifactCorrupted(ArtifactError):
+    """Content differs from its recorded digest or size."""
+
+
+class StoreError(ArtifactError, OSError):
+    """The store itself cannot be read or written."""
+
+
+class StageFailed(RunspecError):
+    """A stage's process ended badly."""
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """` Did you mean X?` for the closest allowed name, else an empty string."""
+    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+from nemo_runspec.metrics_log import MetricsLog, read_metrics
+
+
+def test_a_resumed_step_replaces_the_first_one(tmp_path: Path) -> None:
+    log = MetricsLog(total=3, path=tmp_path / "m.jsonl")
+    log.log(1, {"loss": 5.0})
+    log.log(2, {"loss": 4.0})
+    log.log(2, {"loss": 3.5})
+    assert [(row["step"], row["loss"]) for row in read_metrics(log.path)] == [(1, 5.0), (2, 3.5)]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1, "total": 2, "loss": 5.0}\n{"step": 2, "to')
+    assert [row["step"] for row in read_metrics(path)] == [1]
+
+
+def test_a_missing_file_has_no_steps(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "none.jsonl") == []
