@@ -1,0 +1,1 @@
+"""Jobs: processes that run one stage."""

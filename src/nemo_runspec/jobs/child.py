@@ -1,0 +1,24 @@
+"""`python -m nemo_runspec.jobs.child PARENT_PID COMMAND…`: become COMMAND, and end when PARENT_PID does (Linux)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # Linux: prctl(2); kept across execve of a program without set-user-ID
+
+
+def main(argv: list[str]) -> None:
+    """Replace this process by the command."""
+    parent = int(argv[0])
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the line above
+            sys.exit(143)
+    os.execvp(argv[1], argv[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,83 @@
+"""Run a planned stage on this machine: as a process of its own, or inside this one for a debugger."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from nemo_runspec.errors import StageFailed
+from nemo_runspec.execution import build_local_command
+from nemo_runspec.jobs import local
+from nemotron.tasks.progress import follow_progress
+
+if TYPE_CHECKING:
+    from nemotron.tasks.stage import StagePlan
+
+
+def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> None:
+    """Run the script to its end; on an interrupt end its processes first.
+
+    Raises:
+        StageFailed: it exited with another code than 0; the message has its error line or the last log lines.
+    """
+    nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
+    command = build_local_command(plan.runspec, str(train_path), nproc=nproc)
+    profile_env = OmegaConf.select(plan.job_config, "run.env.env_vars") or {}
+    extra = {"OMP_NUM_THREADS": "1", **{str(k): str(v) for k, v in profile_env.items()}, **env}
+    log_path = plan.work_dir / "log.txt"
+    with local.locked(plan.work_dir) as lock_fd:
+        process = local.start(command, env=extra, log_path=log_path, lock_fd=lock_fd)
+        try:
+            with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
+                code = process.wait()
+        except BaseException:
+            local.terminate(process)
+            raise
+    if code != 0:
+        raise StageFailed(describe_failure(plan.stage.name, code, log_path))
+
+
+def describe_failure(stage: str, code: int, log_path: Path) -> str:
+    """One line when the script said why (`error: …`), else the exit reason and the last log lines."""
+    lines = local.tail(log_path)
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if said:
+        return f"{stage}: {said[-1]}"
+    reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    return "\n".join([f"{stage} {reason}; log: {log_path}", *(f"    {line}" for line in lines)])
+
+
+def run_in_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> None:
+    """Run the script inside this process, so that `breakpoint()` in it works."""
+    with (
+        local.locked(plan.work_dir),
+        _environment(env),
+        follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl", live=False),
+    ):
+        argv, sys.argv = sys.argv, [str(plan.stage.script), "--config", str(train_path)]
+        try:
+            runpy.run_path(str(plan.stage.script), run_name="__main__")
+        except SystemExit as stop:
+            if stop.code not in (None, 0):
+                raise StageFailed(f"{plan.stage.name} exited with code {stop.code}") from stop
+        finally:
+            sys.argv = argv
+
+
+@contextmanager
+def _environment(env: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(env)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,245 @@
+"""The life of one stage, as named steps in order: plan → reuse → run → collect.
+
+Knows no Prefect: flows call it directly (`--plain`) or through the tasks in `stage_tasks.py`. Everything that can be
+refused is refused while planning, before any process starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import nemo_runspec
+from nemo_runspec import fingerprint as fp
+from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.cli_context import GlobalContext
+from nemo_runspec.config import build_job_config, extract_train_config, generate_job_dir, parse_config, save_configs
+from nemo_runspec.env import parse_env
+from nemo_runspec.errors import ConfigError, DataError, StageFailed
+from nemotron.tasks.requirements import check_requirements
+from nemotron.tasks.run_local import run_in_process, run_process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A named step of a recipe and the script that does it."""
+
+    name: str
+    script: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """How to run a stage; the same for all stages of a pipeline but for `overrides`."""
+
+    config: str = "default"
+    overrides: tuple[str, ...] = ()
+    profile: str | None = None
+    refresh: bool = False
+    plain: bool = False
+    run_id: str
+    project_dir: Path = field(default_factory=Path.cwd)
+
+    @property
+    def home(self) -> Path:
+        """Where this project's artifacts, work directories, jobs and reports lie."""
+        return self.project_dir / ".nemotron"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """All that is decided before a stage starts."""
+
+    stage: Stage
+    runspec: nemo_runspec.Runspec
+    job_config: DictConfig
+    inputs: Mapping[str, ArtifactRef]
+    fingerprint: str
+    work_dir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a finished stage leaves; small and JSON-friendly, so that it can be a Prefect result."""
+
+    stage: str
+    ref: ArtifactRef
+    reused: bool
+    seconds: float
+    work_dir: str
+    made_by: str
+
+
+def run_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+    """Return the stage's artifact: the one already made by the same fingerprint, or a new one.
+
+    Raises:
+        RunspecError: the stage is refused (nothing was started), or `StageFailed` when its process ended badly.
+    """
+    started = time.monotonic()
+    store = LocalStore(store_root(options))
+    plan = plan_stage(stage, options, inputs, store)
+    ref = None if options.refresh else find_reusable(plan, store)
+    reused = ref is not None
+    if ref is None:
+        execute(plan, options)
+        ref = collect(plan, store)
+    return StageResult(
+        stage=stage.name,
+        ref=ref,
+        reused=reused,
+        seconds=time.monotonic() - started,
+        work_dir=str(plan.work_dir),
+        made_by=store.record(ref).producer.run_id,
+    )
+
+
+def store_root(options: StageOptions) -> Path:
+    """The artifact store: `$NEMOTRON_STORE`, else under the project's `.nemotron`."""
+    return Path(os.environ.get("NEMOTRON_STORE", options.home / "artifacts"))
+
+
+def plan_stage(
+    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: LocalStore
+) -> StagePlan:
+    """Merge the config, pin and verify the inputs, check what the stage needs, compute its fingerprint."""
+    runspec = nemo_runspec.parse(stage.script)
+    job_config = merge_config(stage, options, runspec)
+    pinned = pin_inputs(stage, job_config, runspec, inputs, store)
+    check_requirements(stage.name, job_config)
+    digest = fp.compute_fingerprint(
+        plain_container(job_config),
+        code=fp.digest_code(fp.recipe_code(stage.script), root=stage.script.parent.parent),
+        inputs={slot: ref.digest for slot, ref in pinned.items()},
+        sources=digest_sources(stage, job_config, runspec),
+        image=runspec.image,
+    )
+    suffix = f"-{options.run_id}" if options.refresh else ""
+    return StagePlan(
+        stage=stage,
+        runspec=runspec,
+        job_config=job_config,
+        inputs=pinned,
+        fingerprint=digest,
+        work_dir=options.home / "work" / f"{stage.name}-{digest[:16]}{suffix}",
+    )
+
+
+def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runspec) -> DictConfig:
+    """The job config: the named YAML, the profile, the overrides, provenance."""
+    context = GlobalContext(config=options.config, run=options.profile, dotlist=list(options.overrides))
+    config = parse_config(context, runspec.config_dir, runspec.config.default)
+    profile = parse_env(context)
+    executor = "local" if profile is None else profile.get("executor", "local")
+    if executor != "local":
+        raise ConfigError(
+            f"profile {options.profile!r}: executor {executor!r} is not supported yet; allowed: local. "
+            "Choose a local profile or leave --profile out."
+        )
+    argv = ["nemotron", *stage.name.split("_"), "-c", options.config, *options.overrides]
+    return build_job_config(config, context, runspec.name, str(stage.script), argv, env_profile=profile)
+
+
+def pin_inputs(
+    stage: Stage,
+    job_config: DictConfig,
+    runspec: nemo_runspec.Runspec,
+    inputs: Mapping[str, ArtifactRef],
+    store: LocalStore,
+) -> dict[str, ArtifactRef]:
+    """Resolve each declared slot to an exact, verified version and write it into `run.<slot>`.
+
+    A reference given as an override wins over what the flow passes.
+    """
+    pinned: dict[str, ArtifactRef] = {}
+    overridden = {item.partition("=")[0] for item in job_config.run.cli.dotlist}
+    for slot, type_name in runspec.artifacts.inputs.items():
+        if slot in inputs and f"run.{slot}" not in overridden:
+            ref = inputs[slot]
+        else:
+            requested = OmegaConf.select(job_config, f"run.{slot}")
+            if not requested:
+                raise ConfigError(f"{stage.name}: run.{slot} is not set; give run.{slot}=NAME:VERSION ({type_name})")
+            ref = store.resolve(str(requested), expected_type=type_name)
+        store.verify(ref)
+        OmegaConf.update(job_config, f"run.{slot}", f"{ref.name}:{ref.version}", force_add=True)
+        pinned[slot] = ref
+    return pinned
+
+
+def digest_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> dict[str, str]:
+    """Digest of each input file that the config names."""
+    digests: dict[str, str] = {}
+    for key in runspec.artifacts.sources:
+        for position, source in enumerate(OmegaConf.select(job_config, key) or []):
+            path = Path(source["path"] if isinstance(source, DictConfig) else source)
+            if not path.is_file():
+                raise DataError(
+                    f"{stage.name}: {key}.{position}.path: {path} is not a file (from config "
+                    f"{job_config.run.cli.config!r}); give a UTF-8 text file with {key}.{position}.path=FILE"
+                )
+            digests[f"{key}.{position}"] = fp.digest_file(path)
+    return digests
+
+
+def find_reusable(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
+    """The intact artifact that this fingerprint made before, if any."""
+    ref = store.find(output_name(plan.runspec), plan.fingerprint)
+    if ref is not None:
+        store.verify(ref)
+    return ref
+
+
+def execute(plan: StagePlan, options: StageOptions) -> None:
+    """Save the configs and run the script: in a process of its own, or in this one when `plain`."""
+    job_dir = generate_job_dir(plan.stage.name, options.home.parent)
+    train_config = extract_train_config(plan.job_config, for_remote=False)
+    _, train_path = save_configs(plan.job_config, train_config, job_dir)
+    run = run_in_process if options.plain else run_process
+    run(plan, Path(train_path), script_environment(plan, options))
+
+
+def script_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
+    """What the script learns from its environment; see `nemo_runspec.artifacts.tracking`."""
+    return {
+        "NEMO_RUN_DIR": str(plan.work_dir),
+        "NEMOTRON_STORE": str(store_root(options).absolute()),
+        "NEMOTRON_RUN_ID": options.run_id,
+        "NEMOTRON_STAGE": plan.stage.name,
+        "NEMOTRON_FINGERPRINT": plan.fingerprint,
+        "NEMOTRON_METRICS": str(plan.work_dir / "metrics.jsonl"),
+        "NEMOTRON_OUTPUT_NAME": output_name(plan.runspec),
+        "NEMOTRON_INPUTS": json.dumps({slot: f"{ref.name}:{ref.version}" for slot, ref in plan.inputs.items()}),
+    }
+
+
+def collect(plan: StagePlan, store: LocalStore) -> ArtifactRef:
+    """The artifact that the script published."""
+    ref = store.find(output_name(plan.runspec), plan.fingerprint)
+    if ref is None:
+        raise StageFailed(
+            f"{plan.stage.name}: the script ended well but published no {output_name(plan.runspec)!r}; "
+            f"see {plan.work_dir / 'log.txt'}"
+        )
+    return ref
+
+
+def output_name(runspec: nemo_runspec.Runspec) -> str:
+    """The name under which the stage publishes."""
+    if runspec.artifacts.output_name is None:
+        raise ConfigError(f"{runspec.script_path}: [tool.runspec.artifacts] declares no output = {{ name, type }}")
+    return runspec.artifacts.output_name
+
+
+def plain_container(config: DictConfig) -> dict[str, Any]:
+    """The config as plain data, interpolations left as text."""
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
