@@ -42,17 +42,18 @@ def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> No
             local.terminate(process)
             raise
     if code != 0:
-        raise StageFailed(describe_failure(plan.stage.name, code, log_path))
+        raise stage_failure(plan.stage.name, code, log_path)
 
 
-def describe_failure(stage: str, code: int, log_path: Path) -> str:
+def stage_failure(stage: str, code: int, log_path: Path) -> StageFailed:
     """One line when the script said why (`error: …`), else the exit reason and the last log lines."""
     lines = local.tail(log_path)
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if said:
-        return f"{stage}: {said[-1]}"
+        return StageFailed(f"{stage}: {said[-1]}")
     reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    return "\n".join([f"{stage} {reason}; log: {log_path}", *(f"    {line}" for line in lines)])
+    message = "\n".join([f"{stage} {reason}; log: {log_path}", *(f"    {line}" for line in lines)])
+    return StageFailed(message, may_retry=True)
 
 
 def run_in_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> None:

@@ -20,7 +20,13 @@ import nemo_runspec
 from nemo_runspec import fingerprint as fp
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.cli_context import GlobalContext
-from nemo_runspec.config import build_job_config, extract_train_config, generate_job_dir, parse_config, save_configs
+from nemo_runspec.config import (
+    build_job_config,
+    extract_train_config,
+    generate_job_dir,
+    parse_config,
+    save_configs,
+)
 from nemo_runspec.env import parse_env
 from nemo_runspec.errors import ConfigError, DataError, StageFailed
 from nemotron.tasks.requirements import check_requirements
@@ -106,9 +112,7 @@ def store_root(options: StageOptions) -> Path:
     return Path(os.environ.get("NEMOTRON_STORE", options.home / "artifacts"))
 
 
-def plan_stage(
-    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: LocalStore
-) -> StagePlan:
+def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: LocalStore) -> StagePlan:
     """Merge the config, pin and verify the inputs, check what the stage needs, compute its fingerprint."""
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)

@@ -62,7 +62,11 @@ class StoreError(ArtifactError, OSError):
 
 
 class StageFailed(RunspecError):
-    """A stage's process ended badly."""
+    """A stage's process ended badly; `may_retry` when the script itself gave no reason, as after a kill."""
+
+    def __init__(self, message: str, *, may_retry: bool = False) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -1,0 +1,66 @@
+"""The stages of nano3 and what follows what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemotron.flows.chain import Pipeline, StageRunner, check_stages, split_overrides
+from nemotron.tasks.stage import StageOptions, run_stage
+
+RECIPE_DIR = Path(__file__).resolve().parent.parent / "recipes" / "nano3"
+SCRIPTS = {
+    "data_prep_pretrain": "stage0_pretrain/data_prep.py",
+    "pretrain": "stage0_pretrain/train.py",
+    "data_prep_sft": "stage1_sft/data_prep.py",
+    "sft": "stage1_sft/train.py",
+    "data_prep_rl": "stage2_rl/data_prep.py",
+    "rl": "stage2_rl/train.py",
+}
+STAGES = tuple(SCRIPTS)
+
+
+def new_pipeline(
+    *,
+    config: str,
+    run_id: str,
+    stages: tuple[str, ...] = (),
+    overrides: tuple[str, ...] = (),
+    profile: str | None = None,
+    refresh: bool = False,
+    plain: bool = False,
+    project_dir: Path | None = None,
+) -> Pipeline:
+    """A nano3 pipeline with checked stage names and overrides, nothing started."""
+    check_stages(stages, STAGES)
+    options = StageOptions(
+        config=config,
+        run_id=run_id,
+        profile=profile,
+        refresh=refresh,
+        plain=plain,
+        project_dir=project_dir or Path.cwd(),
+    )
+    return Pipeline(
+        recipe_dir=RECIPE_DIR,
+        scripts=SCRIPTS,
+        options=options,
+        selected=stages,
+        overrides=split_overrides(overrides, STAGES),
+    )
+
+
+def run_chain(
+    pipeline: Pipeline,
+    *,
+    data_prep: StageRunner = run_stage,
+    train: StageRunner = run_stage,
+    align: StageRunner = run_stage,
+) -> None:
+    """Each line names a stage and the artifacts it gets."""
+    run = pipeline.run
+    text = run("data_prep_pretrain", data_prep)
+    base = run("pretrain", train, data=text)
+    chats = run("data_prep_sft", data_prep, tokenizer=text)
+    tuned = run("sft", train, data=chats, model=base)
+    questions = run("data_prep_rl", data_prep, tokenizer=text)
+    run("rl", align, data=questions, model=tuned)

@@ -1,0 +1,58 @@
+"""The Prefect tasks: one for each kind of stage, each a thin skin over `run_stage`.
+
+Call them directly, never with `.submit()`: signals and cancels do not reach submitted tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import State
+
+from nemo_runspec.artifacts import ArtifactRef
+from nemo_runspec.errors import RunspecError, StageFailed
+from nemotron.tasks.stage import Stage, StageOptions, StageResult, run_stage
+
+
+async def is_worth_a_retry(_task: object, _run: TaskRun, state: State[Any]) -> bool:
+    """A process that was killed or crashed is run again, from its last checkpoint; a refusal is final."""
+    try:
+        await state.aresult(raise_on_failure=True)
+    except StageFailed as error:
+        return error.may_retry
+    except RunspecError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+_COMMON: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [5, 30],
+    "retry_condition_fn": is_worth_a_retry,
+    "persist_result": True,
+    "result_serializer": "json",
+    "task_run_name": "{stage.name}",
+}
+
+
+@task(name="data-prep", tags=["data-prep"], **_COMMON)
+def data_prep(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+    """Turn text into a data artifact."""
+    return run_stage(stage, options, inputs)
+
+
+@task(name="train", tags=["train"], **_COMMON)
+def train(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+    """Pretrain or fine-tune a model."""
+    return run_stage(stage, options, inputs)
+
+
+@task(name="align", tags=["align"], **_COMMON)
+def align(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+    """Align a model by reinforcement learning."""
+    return run_stage(stage, options, inputs)
