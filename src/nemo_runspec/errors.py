@@ -71,5 +71,5 @@ class StageFailed(RunspecError):
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """` Did you mean X?` for the closest allowed name, else an empty string."""
-    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
