@@ -1,143 +1,153 @@
-"""The job config (everything, with provenance) and the train config (what the script reads)."""
+"""The job config (everything, with provenance) and the train config (what the script reads) taken from it."""
 
 from __future__ import annotations
 
-import subprocess
-import uuid
-from collections.abc import Sequence
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_runspec.cli_context import GlobalContext
-from nemo_runspec.config.loading import find_config_file, load_config
+from nemo_runspec.config.interpolation import (
+    find_run_interpolations,
+    resolve_run_interpolations,
+    rewrite_paths_for_remote,
+)
 from nemo_runspec.config.overrides import apply_dotlist_overrides
+from nemo_runspec.config.provenance import describe_git, describe_packages, hide_secrets
+from nemo_runspec.env import get_artifacts_config, get_wandb_config
+from nemo_runspec.errors import ConfigError, did_you_mean
 
-# The recipe's YAML knows its own shape better than a profile does.
-YAML_WINS = ("container_image", "nodes", "gpus_per_node", "ntasks_per_node", "nproc_per_node")
-PACKAGES = ("nemotron-flows", "torch", "megatron-core", "ray", "prefect", "omegaconf")
-
-
-def parse_config(ctx: GlobalContext, config_dir: str | Path, default_config: str) -> DictConfig:
-    """The config that the context names (or the default one), with the context's overrides."""
-    config = load_config(find_config_file(ctx.config or default_config, config_dir))
-    return apply_dotlist_overrides(config, ctx.dotlist)
+# What a recipe's YAML says of these wins over the profile.
+RECIPE_WINS = ("container_image", "nodes", "gpus_per_node", "ntasks_per_node", "nproc_per_node")
+# Keys under `run` that are not artifact references.
+RUN_KEYS = frozenset({"mode", "profile", "env", "cli", "recipe", "wandb", "requires", "git", "packages", "created"})
 
 
 def build_job_config(
     train_config: DictConfig,
     ctx: GlobalContext,
     recipe_name: str,
-    script_path: str,
+    script_path: str | Path,
     argv: Sequence[str],
     *,
     env_profile: DictConfig | None = None,
 ) -> DictConfig:
-    """Merge profile, config and overrides (the overrides win) and add where all of it came from."""
-    job = OmegaConf.merge(train_config, {"run": {"env": _profile_env(env_profile, train_config)}})
-    assert isinstance(job, DictConfig)
-    job = apply_dotlist_overrides(job, ctx.dotlist)
+    """Return the job config: the recipe's config, the profile over `run.env`, provenance, the overrides last.
+
+    Raises:
+        ValueError: an override does not fit, or env.toml cannot be read.
+    """
+    config = _to_dict(train_config)
+    run = dict(config.get("run") or {})
     script = Path(script_path).resolve()
-    provenance = {
+    wandb = get_wandb_config()
+    artifacts = get_artifacts_config()
+    if env_profile is not None or "env" in run:
+        run["env"] = merge_profile(run.get("env") or {}, _to_dict(env_profile) if env_profile is not None else {})
+    if wandb is not None:
+        run["wandb"] = {**_to_dict(wandb), **(run.get("wandb") or {})}
+    run |= {
         "mode": ctx.mode,
         "profile": ctx.profile,
         "cli": {
             "argv": list(argv),
             "dotlist": list(ctx.dotlist),
             "passthrough": list(ctx.passthrough),
-            "config": ctx.config,
+            "config": ctx.config or "default",
         },
         "recipe": {"name": recipe_name, "script": str(script), "dir": str(script.parent)},
-        "git": _git_state(script.parent),
-        "packages": _package_versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": describe_git(script.parent),
+        "packages": describe_packages(),
     }
-    OmegaConf.update(job, "run", provenance, merge=True, force_add=True)
-    return job
+    config["run"] = run
+    if artifacts is not None:
+        config["artifacts"] = {**_to_dict(artifacts), **(config.get("artifacts") or {})}
+    return apply_dotlist_overrides(OmegaConf.create(config), ctx.dotlist, strict=False)
 
 
-def extract_train_config(job_config: DictConfig, *, for_remote: bool = False) -> DictConfig:
-    """The config without `run` but its artifact references; `${run.*}` resolved, other interpolations kept."""
-    raw = OmegaConf.to_container(job_config, resolve=False)
-    assert isinstance(raw, dict)
-    provenance = {"mode", "profile", "env", "cli", "recipe", "git", "packages", "wandb", "requires"}
-    run = {key: value for key, value in raw["run"].items() if key not in provenance}
-    rest = {str(key): _resolve_run(value, job_config) for key, value in raw.items() if key != "run"}
+def merge_profile(recipe_env: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the profile over the recipe's `run.env`: env_vars merged, mounts joined, resources as the recipe says."""
+    merged = {**recipe_env, **profile}
+    merged |= {key: recipe_env[key] for key in RECIPE_WINS if recipe_env.get(key) is not None}
+    if "env_vars" in merged:
+        merged["env_vars"] = {**(recipe_env.get("env_vars") or {}), **(profile.get("env_vars") or {})}
+    if "mounts" in merged:
+        mounts = [*(recipe_env.get("mounts") or []), *(profile.get("mounts") or [])]
+        merged["mounts"] = list(dict.fromkeys(mounts))
+    return merged
+
+
+def extract_train_config(
+    job_config: DictConfig, *, for_remote: bool = False, repo_root: str | Path | None = None
+) -> DictConfig:
+    """Return what the script reads: no `run` but its artifact references, `${run.*}` resolved, other `${…}` as text.
+
+    For a remote run, paths under `repo_root` (the working directory by default) become those of the packaged code.
+
+    Raises:
+        ValueError: `${run.KEY}` names a key that is not set.
+    """
+    config = _to_dict(job_config)
+    run = config.pop("run", None) or {}
+    references = {key: value for key, value in run.items() if key not in RUN_KEYS and isinstance(value, str)}
+    resolved = resolve_run_interpolations(config, run)
+    for key in find_run_interpolations(resolved):
+        known = list(_dotted(run))
+        raise ConfigError(f"config: ${{run.{key}}}: run.{key} is not set; give run.{key}=…{did_you_mean(key, known)}")
     if for_remote:
-        raise ValueError("for_remote=True: remote runs come with the Slurm executors; use for_remote=False")
-    return OmegaConf.create({"run": run, **rest})
+        resolved = rewrite_paths_for_remote(resolved, Path(repo_root or Path.cwd()).resolve())
+    if references:
+        resolved["run"] = resolve_run_interpolations(references, run)
+    train_config: DictConfig = OmegaConf.create(resolved)
+    return train_config
 
 
-def save_configs(job: DictConfig, train: DictConfig, job_dir: str | Path) -> tuple[Path, Path]:
-    """Write job.yaml and train.yaml into `job_dir` and return their paths."""
+def save_configs(job_config: DictConfig, train_config: DictConfig, job_dir: str | Path) -> tuple[Path, Path]:
+    """Write job.yaml, with secrets hidden, and train.yaml; returns their paths."""
     folder = Path(job_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    job = _to_dict(job_config)
+    job["run"] = hide_secrets(job.get("run") or {})
     paths = folder / "job.yaml", folder / "train.yaml"
-    for config, path in zip((job, train), paths, strict=True):
-        OmegaConf.save(config, path, resolve=False)
+    for path, config in zip(paths, (OmegaConf.create(job), train_config), strict=True):
+        partial = path.with_suffix(".partial")
+        partial.write_text(OmegaConf.to_yaml(config, resolve=False), encoding="utf-8")
+        os.replace(partial, path)
     return paths
 
 
 def generate_job_dir(name: str, base_dir: str | Path | None = None) -> Path:
-    """A new `<base>/.nemotron/jobs/<timestamp>-<name with dashes>`, created here, so never shared by two jobs."""
-    jobs = Path(base_dir or Path.cwd()) / ".nemotron" / "jobs"
-    jobs.mkdir(parents=True, exist_ok=True)
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name.replace('/', '-').replace('_', '-')}"
-    folder = jobs / stem
-    while True:
+    """Create and return `<base_dir>/.nemotron/jobs/<timestamp>-<name>`, a new directory each time."""
+    parent = Path(base_dir or Path.cwd()) / ".nemotron" / "jobs"
+    parent.mkdir(parents=True, exist_ok=True)
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-')}"
+    for number in itertools.count():
+        path = parent / (f"{stem}-{number}" if number else stem)
         try:
-            folder.mkdir()
-            return folder
+            path.mkdir()
         except FileExistsError:
-            folder = jobs / f"{stem}-{uuid.uuid4().hex[:4]}"
-
-
-def _profile_env(profile: DictConfig | None, config: DictConfig) -> DictConfig:
-    env = OmegaConf.create({}) if profile is None else OmegaConf.create(profile)
-    own = OmegaConf.select(config, "run.env") or OmegaConf.create({})
-    mounts = [*(env.get("mounts") or []), *(own.get("mounts") or [])]
-    shape = {key: own[key] for key in YAML_WINS if key in own}
-    merged = OmegaConf.merge(own, env, shape, {"mounts": mounts} if mounts else {})
-    assert isinstance(merged, DictConfig)
-    return merged
-
-
-def _resolve_run(value: Any, job: DictConfig) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _resolve_run(item, job) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolve_run(item, job) for item in value]
-    if not isinstance(value, str) or "${run." not in value:
-        return value
-    for part in value.split("${run.")[1:]:
-        key = part.partition("}")[0]
-        found = OmegaConf.select(job, f"run.{key}")
-        if value == f"${{run.{key}}}" and found is not None:
-            return found
-        if found is not None:
-            value = value.replace(f"${{run.{key}}}", str(found))
-    return value
-
-
-def _git_state(folder: Path) -> dict[str, object]:
-    def git(*args: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    sha = git("rev-parse", "HEAD")
-    return {"sha": sha, "dirty": bool(git("status", "--porcelain")) if sha else None}
-
-
-def _package_versions() -> dict[str, str]:
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
             continue
-    return versions
+        return path
+    raise AssertionError("unreachable: itertools.count does not end")
+
+
+def _to_dict(config: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in tree.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            keys += _dotted(value, f"{prefix}{key}.")
+    return keys

@@ -1,79 +1,120 @@
-"""Find and load YAML configs with their `defaults:` chains."""
+"""Find and load a recipe's YAML config with its `defaults` chain. Does not resolve interpolations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from nemo_runspec.cli_context import GlobalContext
+from nemo_runspec.config.overrides import apply_dotlist_overrides
 from nemo_runspec.errors import ConfigError, ConfigNotFound, did_you_mean
 
 SUFFIXES = (".yaml", ".yml")
 
 
-def find_config_file(name: str, config_dir: str | Path) -> Path:
-    """`NAME` → `<config_dir>/NAME.yaml|.yml`; a value with `/` or a YAML suffix is a path.
+def parse_config(ctx: GlobalContext, config_dir: str | Path, default_config: str = "default") -> DictConfig:
+    """Return the config that the command line asks for: `-c NAME` or the default, then its overrides.
 
     Raises:
-        FileNotFoundError: naming what was tried and what there is.
+        FileNotFoundError: no such config; the message names those there are.
+        ValueError: bad YAML, cyclic defaults, or an override that does not fit the config.
+    """
+    path = find_config_file(ctx.config or default_config, config_dir)
+    return apply_dotlist_overrides(load_config(path), ctx.dotlist)
+
+
+def find_config_file(name: str, config_dir: str | Path) -> Path:
+    """Return `<config_dir>/<name>.yaml|.yml`; a name with `/` or a YAML suffix is a path of its own.
+
+    Raises:
+        FileNotFoundError: neither is there; the message says what was tried and what there is.
     """
     folder = Path(config_dir)
-    is_path = "/" in name or name.endswith(SUFFIXES)
-    tried = [Path(name)] if is_path else [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    if "/" in name or name.endswith(SUFFIXES):
+        given = Path(name).expanduser()
+        tried = [given] if given.is_absolute() else [given, folder / given]
+        if not name.endswith(SUFFIXES):
+            tried = [path.with_name(path.name + suffix) for path in tried for suffix in SUFFIXES]
+    else:
+        tried = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     for path in tried:
         if path.is_file():
-            return path
-    have = sorted({path.stem for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")})
-    raise ConfigNotFound(
-        f"config {name!r} not found; tried {', '.join(map(str, tried))}; have: {', '.join(have) or 'none'}."
-        f"{did_you_mean(name, have)}"
-    )
+            return path.resolve()
+    raise ConfigNotFound(f"config {name!r}: no such file; tried: {', '.join(map(str, tried))}; {_have(name, folder)}")
 
 
 def load_config(path: str | Path) -> DictConfig:
-    """The YAML file merged over the files that its `defaults:` name (str or list, relative to it, recursive).
+    """Return the file's config merged over those that its `defaults` names, first to last.
 
     Raises:
-        ValueError: bad YAML (file and line), not a mapping, or cyclic `defaults`.
-        FileNotFoundError: a file of the chain does not exist.
+        FileNotFoundError: the file, or one its defaults name, is missing.
+        ValueError: bad YAML (with file and line), not a mapping, or cyclic defaults (with the chain).
     """
     return _load(Path(path).resolve(), ())
 
 
 def _load(path: Path, chain: tuple[Path, ...]) -> DictConfig:
     if path in chain:
-        names = " → ".join(item.name for item in (*chain[chain.index(path) :], path))
-        raise ConfigError(f"{path}: cyclic defaults: {names}; remove one of them")
-    config = _read_yaml(path)
-    defaults = config.pop("defaults", None)
-    merged = OmegaConf.create({})
-    for name in [defaults] if isinstance(defaults, str) else list(defaults or []):
-        if not isinstance(name, str):
-            raise ConfigError(f"{path}: defaults: expected file names, got {name!r}")
-        relative = name if "/" in name or name.endswith(SUFFIXES) else f"{name}.yaml"
-        base = (path.parent / relative).resolve()
-        if not base.is_file():
-            raise ConfigNotFound(f"{path}: defaults names {name!r}, but there is no {base}")
-        merged = _merge(merged, _load(base, (*chain, path)))
-    return _merge(merged, config)
-
-
-def _merge(base: DictConfig, over: DictConfig) -> DictConfig:
-    merged = OmegaConf.merge(base, over)
+        names = " → ".join(each.name for each in (*chain[chain.index(path) :], path))
+        raise ConfigError(f"{chain[0]}: cyclic defaults: {names}; remove one of these `defaults:`")
+    config = _read(path)
+    parents = [_load(parent, (*chain, path)) for parent in _parents(config.pop("defaults", None), path)]
+    try:
+        merged = OmegaConf.merge(*parents, config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: does not merge over its defaults: {_first_line(error)}") from error
     assert isinstance(merged, DictConfig)
     return merged
 
 
-def _read_yaml(path: Path) -> DictConfig:
+def _read(path: Path) -> DictConfig:
     if not path.is_file():
-        raise ConfigNotFound(f"{path}: no such config file")
+        raise ConfigNotFound(f"{path}: no such config file; {_have(path.stem, path.parent)}")
     try:
-        config = OmegaConf.create(path.read_text(encoding="utf-8") or "{}")
+        config = OmegaConf.load(path)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: bad YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: bad YAML: {getattr(error, 'problem', error)}") from error
+        raise ConfigError(f"{path}: bad YAML: {_first_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except (OmegaConfBaseException, OSError) as error:
+        raise ConfigError(f"{path}: {_first_line(error)}") from error
     if not isinstance(config, DictConfig):
-        raise ConfigError(f"{path}: expected a mapping at the top, got {type(config).__name__}")
+        raise ConfigError(f"{path}: the top level is a list; expected `key: value` lines")
     return config
+
+
+def _parents(defaults: object, path: Path) -> list[Path]:
+    if defaults is None:
+        return []
+    names = [defaults] if isinstance(defaults, str) else defaults
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: defaults = {defaults!r}; expected a config's name or a list of names")
+    return [_parent(name, path) for name in names]
+
+
+def _parent(name: str, path: Path) -> Path:
+    base = path.parent / name
+    tried = [base] if name.endswith(SUFFIXES) else [base.with_name(base.name + suffix) for suffix in SUFFIXES]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate.resolve()
+    looked = ", ".join(map(str, tried))
+    raise ConfigNotFound(f"{path}: defaults: {name!r}: no such file; tried: {looked}; {_have(name, base.parent)}")
+
+
+def _have(name: str, folder: Path) -> str:
+    files = folder.iterdir() if folder.is_dir() else ()
+    names = sorted({file.stem for file in files if file.suffix in SUFFIXES})
+    return f"have: {', '.join(names) or 'none'}.{did_you_mean(Path(name).stem, names)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

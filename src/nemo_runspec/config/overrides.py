@@ -1,77 +1,168 @@
-"""Dotlist overrides: `train.train_iters=50`, checked against the config they change."""
+"""Command-line overrides `a.b.0.c=value`: typed as YAML, checked against the config they change.
+
+`+key=value` adds a key that the config lacks, or gives one a value of another type.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from nemo_runspec.errors import ConfigError, did_you_mean
+from nemo_runspec.errors import ConfigError
 
-# Sections in which a new key is no mistake: artifact slots and environment, whose keys are the user's own.
-OPEN_SECTIONS = frozenset({"run", "wandb"})
+# What a profile and the tracker take is not in a recipe's YAML: these sections may be extended.
+OPEN_SECTIONS = ("run.env", "run.wandb")
+_ARTIFACT_KEY = re.compile(r"run\.[A-Za-z_]\w*")
+_ARTIFACT_REFERENCE = re.compile(r"[A-Za-z0-9._/-]+:[A-Za-z0-9._-]+")
+_MISSING = object()
 
 
-def apply_dotlist_overrides(config: DictConfig, dotlist: Iterable[str], *, strict: bool = True) -> DictConfig:
-    """A copy of the config with each `key=value` set; list items by index, as in `sources.0.path=x`.
+def apply_dotlist_overrides(cfg: DictConfig, dotlist: Sequence[str], *, strict: bool = True) -> DictConfig:
+    """Return a copy of `cfg` with the overrides applied in order.
+
+    With `strict`, a key that the config lacks is refused, except below `run.env` and `run.wandb`, and but for
+    `run.SLOT=NAME:VERSION`, an artifact reference. A value of another type than the config's is refused always.
 
     Raises:
-        ConfigError: no `=`, a key that the config does not have, or text where it has a number.
+        ValueError: an unknown key (with the nearest known one), a wrong type, or no `=`.
     """
-    changed = OmegaConf.create(config)
+    tree = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(tree, dict)
     for item in dotlist:
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"override {item!r}: expected key=value, as in train.train_iters=50")
-        value = _parse_value(item, text)
-        if strict and key.split(".")[0] not in OPEN_SECTIONS:
-            _check_key(changed, key, item)
-            _check_type(OmegaConf.select(changed, key, throw_on_missing=False), value, item)
-        OmegaConf.update(changed, key, value, merge=False, force_add=True)
-    return changed
+        _apply(tree, item, strict=strict)
+    try:
+        return OmegaConf.create(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"overrides {' '.join(dotlist)!r}: {str(error).splitlines()[0]}") from error
+
+
+def _apply(tree: dict[Any, Any], item: str, *, strict: bool) -> None:
+    key, equals, text = item.partition("=")
+    forced = key.startswith("+")
+    key = re.sub(r"\[(-?\d+)\]", r".\1", key.lstrip("+")).strip()
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"override {item!r}: expected key=value, as in train.train_iters=50")
+    value = _parse_value(item, text)
+    node: Any = tree
+    for depth, part in enumerate(parts):
+        where = ".".join(parts[:depth])
+        last = depth == len(parts) - 1
+        current = _child(node, part, item=item, where=where)
+        if current is _MISSING and strict and not forced and not _is_open(key, text, tree):
+            raise ConfigError(f"override {item!r}: unknown key {key!r}.{_suggest(key, tree)}")
+        if last:
+            fitted = value if forced or current is _MISSING else _fit(value, current, text=text, item=item, key=key)
+            node[_index(node, part)] = fitted
+        elif current is _MISSING or (current is None and (forced or not strict)):
+            node[part] = {}
+        elif not isinstance(current, dict | list):
+            path = ".".join(parts[: depth + 1])
+            raise ConfigError(f"override {item!r}: {path} = {current!r} is a value, it has no {parts[depth + 1]!r}")
+        node = node if last else node[_index(node, part)]
 
 
 def _parse_value(item: str, text: str) -> Any:
-    if "${" in text:
-        return text
     try:
-        value = OmegaConf.select(OmegaConf.create(f"value: {text}"), "value")
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"override {item!r}: its value is not YAML; quote it") from error
+        tree = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"override {item!r}: the value {text!r} is not valid YAML: {reason}; quote it") from error
+    assert isinstance(tree, dict)
+    return tree["value"]
+
+
+def _child(node: Any, part: str, *, item: str, where: str) -> Any:
+    if isinstance(node, dict):
+        return node.get(_index(node, part), _MISSING)
+    if not re.fullmatch(r"-?\d+", part):
+        raise ConfigError(f"override {item!r}: {where} is a list; expected an index like {where}.0, got {part!r}")
+    if not -len(node) <= int(part) < len(node):
+        raise ConfigError(f"override {item!r}: {where} has {len(node)} items; index {part} is out of range")
+    return node[int(part)]
+
+
+def _index(node: Any, part: str) -> Any:
+    if isinstance(node, list):
+        return int(part)
+    return int(part) if part not in node and part.isdecimal() and int(part) in node else part
+
+
+def _is_open(key: str, text: str, tree: dict[Any, Any]) -> bool:
+    if any(key.startswith(f"{section}.") or key == section for section in OPEN_SECTIONS):
+        return True
+    is_reference = _ARTIFACT_KEY.fullmatch(key) and _ARTIFACT_REFERENCE.fullmatch(text)
+    return bool(is_reference) and not _suggest(key, tree)
+
+
+def _fit(value: Any, current: Any, *, text: str, item: str, key: str) -> Any:
+    """The new value in the type of the current one."""
+    if value is None or current is None or _is_deferred(value) or _is_deferred(current):
+        return value
+    if isinstance(current, dict) and isinstance(value, dict):
+        return _fit_section(value, current, item=item, key=key)
+    if isinstance(current, str) and not isinstance(value, dict | list):
+        return value if isinstance(value, str) else text
+    if isinstance(current, bool) or isinstance(value, bool):
+        fits = isinstance(current, bool) and isinstance(value, bool)
+    elif isinstance(current, float) and isinstance(value, int):
+        return float(value)
+    elif isinstance(current, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    else:
+        fits = type(current) is type(value)
+    if not fits:
+        raise ConfigError(
+            f"override {item!r}: {key} is {_describe(current)}, got {_describe(value)}; "
+            f"give {_describe(current, example=False)}, or +{key}=… to change its type"
+        )
     return value
 
 
-def _check_key(config: DictConfig, key: str, item: str) -> None:
-    node: Any = config
-    parts = key.split(".")
-    for position, part in enumerate(parts):
-        known = _keys(node)
-        if part not in known:
-            flat = list(_flatten(config))
-            hint = did_you_mean(key, flat) or did_you_mean(part, known)
-            parent = ".".join(parts[:position]) or "the top level"
-            raise ConfigError(f"override {item!r}: unknown key {key!r}; have under {parent}: {', '.join(known)}.{hint}")
-        node = OmegaConf.select(config, ".".join(parts[: position + 1])) if position + 1 < len(parts) else None
+def _fit_section(value: dict[Any, Any], current: dict[Any, Any], *, item: str, key: str) -> dict[Any, Any]:
+    fitted = dict(current)
+    for name, each in value.items():
+        if name not in current:
+            raise ConfigError(f"override {item!r}: unknown key '{key}.{name}'.{_suggest(f'{name}', current)}")
+        fitted[name] = _fit(each, current[name], text=str(each), item=item, key=f"{key}.{name}")
+    return fitted
 
 
-def _keys(node: Any) -> list[str]:
-    if isinstance(node, DictConfig):
-        return [str(key) for key in node]
-    return [str(i) for i in range(len(node))] if isinstance(node, ListConfig) else []
+def _is_deferred(value: Any) -> bool:
+    return isinstance(value, str) and ("${" in value or value == "???")
 
 
-def _flatten(node: Any, prefix: str = "") -> Iterable[str]:
-    for key in _keys(node):
-        child = node._get_node(int(key) if isinstance(node, ListConfig) else key)
-        yield prefix + key
-        yield from _flatten(child, f"{prefix}{key}.")
+def _describe(value: Any, *, example: bool = True) -> str:
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a section",
+    }
+    name = names.get(type(value), type(value).__name__)
+    return f"{name} ({value!r})" if example and not isinstance(value, dict | list) else name
 
 
-def _check_type(old: Any, new: Any, item: str) -> None:
-    is_number = isinstance(old, int | float) and not isinstance(old, bool)
-    if is_number and (isinstance(new, bool) or not isinstance(new, int | float | None)):
-        if isinstance(new, str) and "${" in new:
-            return
-        raise ConfigError(f"override {item!r}: the config has the number {old!r} here, got {new!r}; give a number")
+def _suggest(key: str, tree: dict[Any, Any]) -> str:
+    known = list(_keys(tree))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    if not close:
+        leaves = {path.rpartition(".")[2]: path for path in reversed(known)}
+        close = [leaves[leaf] for leaf in difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=0.8)]
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _keys(tree: Any, prefix: str = "") -> Iterator[str]:
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in pairs:
+        yield f"{prefix}{key}"
+        if isinstance(value, dict | list):
+            yield from _keys(value, f"{prefix}{key}.")

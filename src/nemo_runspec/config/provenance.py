@@ -1,0 +1,72 @@
+"""Where a job's code comes from: git commit and package versions. Imports none of the packages it names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "nemotron-flows",
+    "megatron-core",
+    "numpy",
+    "omegaconf",
+    "prefect",
+    "pyarrow",
+    "ray",
+    "tokenizers",
+    "torch",
+)
+_SECRET = re.compile(r"(?i)(^|[_.-])(token|secret|password|passwd|api_?key|secret_access_key|credentials?)$")
+_HIDDEN = "***"
+
+
+def describe_git(folder: Path) -> dict[str, Any] | None:
+    """`{sha, dirty}` of the repository that holds `folder`; None outside of one or without git."""
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch"]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.splitlines()
+    shas = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
+    if done.returncode != 0 or not shas:
+        return None
+    return {"sha": shas[0], "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def describe_packages() -> dict[str, str]:
+    """Versions of Python and of the packages that matter, where installed."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hide_secrets(run: Any) -> Any:
+    """Return the `run` section with the values of secret-like keys as `***`, also in `run.KEY=value` arguments."""
+    if isinstance(run, Mapping):
+        return {
+            key: _HIDDEN if value and _SECRET.search(str(key)) else hide_secrets(value) for key, value in run.items()
+        }
+    if isinstance(run, list):
+        return [hide_secrets(value) for value in run]
+    if isinstance(run, str) and re.match(r"\+*run\.[^=]*=", run):
+        key = run.partition("=")[0]
+        return f"{key}={_HIDDEN}" if _SECRET.search(key) else run
+    return run

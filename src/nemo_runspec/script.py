@@ -1,0 +1,91 @@
+"""What every recipe script starts with: its one option, its config, and errors told in one line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nemo_runspec.config.loading import load_config
+from nemo_runspec.config.resolvers import register_resolvers_from_config
+from nemo_runspec.errors import ConfigError, RunspecError
+
+REFUSED = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+def run_script(main: Callable[[Path], None]) -> None:
+    """Call `main` with the path given by `--config`; an error meant for a person becomes one line and exit code 2.
+
+    SIGTERM raises SystemExit(143) in the main thread, so that `finally` blocks run.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="train.yaml of this run")
+    config_path: Path = parser.parse_args().config
+    with _exit_on_sigterm():
+        try:
+            main(config_path)
+        except RunspecError as error:
+            _refuse(str(error))
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            _refuse(f"disk full{where}: {error.strerror}; free some space and run again, it continues")
+
+
+def load_train_config(path: str | Path) -> dict[str, Any]:
+    """Return the config with every `${…}` resolved, `${art:…}` through the artifact store.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ConfigError: bad YAML, or an interpolation that cannot be resolved, by key.
+        ArtifactError: an artifact that the config refers to is missing or damaged.
+    """
+    config = load_config(path)
+    register_resolvers_from_config(config)
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        cause = error.__cause__
+        if isinstance(cause, RunspecError):
+            raise cause from error
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"{path}: {key}{str(error).splitlines()[0]}") from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.flush()
+    raise SystemExit(REFUSED)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise_exit(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise SystemExit(TERMINATED)
