@@ -37,19 +37,19 @@ def test_cyclic_defaults_are_refused_with_the_cycle(tmp_path: Path) -> None:
 
 
 def test_bad_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"bad.yaml:2:\d+: bad YAML"):
+    with pytest.raises(ValueError, match=r"bad\.yaml:2: bad YAML"):
         load_config(write(tmp_path / "bad.yaml", "a: 1\nb: c: d\n"))
 
 
 def test_a_missing_config_is_refused_with_what_there_is(tmp_path: Path) -> None:
     write(tmp_path / "tiny.yaml", "a: 1\n")
-    with pytest.raises(FileNotFoundError, match=r"'tyni' not found.*have: tiny\. Did you mean 'tiny'"):
+    with pytest.raises(FileNotFoundError, match=r"'tyni': no such file; tried: .*have: tiny\. Did you mean 'tiny'"):
         find_config_file("tyni", tmp_path)
 
 
 def test_overrides_keep_the_type_of_their_text() -> None:
-    config = apply_dotlist_overrides(OmegaConf.create(CONFIG), ["train.train_iters=1e-4", "sources.0.path=/a b"])
-    assert config.train.train_iters == 1e-4
+    config = apply_dotlist_overrides(OmegaConf.create(CONFIG), ["train.train_iters=50", "sources.0.path=/a b"])
+    assert config.train.train_iters == 50
     assert config.sources[0].path == "/a b"
 
 
@@ -58,8 +58,8 @@ def test_overrides_keep_the_type_of_their_text() -> None:
     [
         ("trian.train_iters=5", "Did you mean 'train.train_iters'"),
         ("train.train_itres=5", "Did you mean 'train.train_iters'"),
-        ("train.train_iters=many", "has the number 3 here, got 'many'"),
-        ("sources.1.path=x", "unknown key 'sources.1.path'"),
+        ("train.train_iters=many", "is an integer \\(3\\), got text"),
+        ("sources.1.path=x", "index 1 is out of range"),
         ("train", "expected key=value"),
         ("=3", "expected key=value"),
     ],

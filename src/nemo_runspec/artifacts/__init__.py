@@ -1,0 +1,34 @@
+"""Versioned artifacts with lineage in a local, embedded store."""
+
+from nemo_runspec.artifacts.lineage import LineageEdge, lineage_text
+from nemo_runspec.artifacts.refs import ArtifactRef, Producer, RequestedRef, VersionRecord, parse_ref
+from nemo_runspec.artifacts.store import LocalStore
+from nemo_runspec.artifacts.tracking import ArtifactTracking, log_artifact, setup_artifact_tracking
+from nemo_runspec.artifacts.types import (
+    Artifact,
+    InputDatasetInfo,
+    ModelArtifact,
+    PretrainDataArtifact,
+    SFTDataArtifact,
+    SplitJsonlDataArtifact,
+)
+
+__all__ = [
+    "Artifact",
+    "ArtifactRef",
+    "ArtifactTracking",
+    "InputDatasetInfo",
+    "LineageEdge",
+    "LocalStore",
+    "ModelArtifact",
+    "PretrainDataArtifact",
+    "Producer",
+    "RequestedRef",
+    "SFTDataArtifact",
+    "SplitJsonlDataArtifact",
+    "VersionRecord",
+    "lineage_text",
+    "log_artifact",
+    "parse_ref",
+    "setup_artifact_tracking",
+]

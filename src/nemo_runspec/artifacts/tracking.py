@@ -1,0 +1,98 @@
+"""The script's side: which store to publish to, under what name, made from what.
+
+The stage that runs a script says so in the environment: NEMOTRON_STORE, NEMOTRON_RUN_ID, NEMOTRON_STAGE,
+NEMOTRON_FINGERPRINT, NEMOTRON_OUTPUT_NAME, NEMOTRON_INPUTS (JSON, slot → `name:vN`). A script started by hand
+publishes to `.nemotron/artifacts` with the inputs of its config's `run` section.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_runspec.artifacts.refs import ArtifactRef, Producer
+from nemo_runspec.artifacts.store import LocalStore
+from nemo_runspec.artifacts.types import Artifact, ModelArtifact
+from nemo_runspec.errors import ArtifactError
+
+ENV_STORE = "NEMOTRON_STORE"
+ENV_INPUTS = "NEMOTRON_INPUTS"
+ENV_OUTPUT_NAME = "NEMOTRON_OUTPUT_NAME"
+DEFAULT_STORE = ".nemotron/artifacts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactTracking:
+    """What `log_artifact` needs to know; `inputs` goes from slot to exact version."""
+
+    store: LocalStore
+    output_name: str | None
+    run_id: str
+    stage: str
+    fingerprint: str
+    inputs: Mapping[str, ArtifactRef]
+
+
+def setup_artifact_tracking(config: Mapping[str, Any]) -> ArtifactTracking:
+    """Read the environment and pin the inputs; call it before the work, so that a bad store is found first.
+
+    Raises:
+        ArtifactNotFound: an input is not in the store.
+        ArtifactError: NEMOTRON_INPUTS or a reference is malformed.
+        StoreError: the store cannot be written.
+    """
+    store = LocalStore(os.environ.get(ENV_STORE) or DEFAULT_STORE)
+    store.check_writable()
+    return ArtifactTracking(
+        store=store,
+        output_name=os.environ.get(ENV_OUTPUT_NAME) or None,
+        run_id=os.environ.get("NEMOTRON_RUN_ID") or "by-hand",
+        stage=os.environ.get("NEMOTRON_STAGE") or "by-hand",
+        fingerprint=os.environ.get("NEMOTRON_FINGERPRINT", ""),
+        inputs={slot: store.resolve(reference) for slot, reference in _read_inputs(config).items()},
+    )
+
+
+def _read_inputs(config: Mapping[str, Any]) -> dict[str, str]:
+    text = os.environ.get(ENV_INPUTS)
+    if text is None:
+        run = config.get("run") or {}
+        return {str(slot): value for slot, value in run.items() if isinstance(value, str)}
+    try:
+        inputs = json.loads(text)
+    except ValueError:
+        inputs = None
+    if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
+        raise ArtifactError(
+            f"{ENV_INPUTS}={text!r} is not a JSON object of slot to NAME:VERSION; unset it or correct it"
+        )
+    return inputs
+
+
+def log_artifact(artifact: Artifact, tracking: ArtifactTracking) -> ArtifactRef | None:
+    """Publish the artifact and return its reference; on ranks other than 0 do nothing and return None.
+
+    A model's files are referenced where they lie, anything else is copied into the store.
+
+    Raises:
+        ArtifactError: no name was given, or the path cannot be published.
+        StoreError: the store cannot be written, say on a full disk.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    name = tracking.output_name or artifact.name
+    if name is None:
+        raise ArtifactError(f"{artifact.type} at {artifact.path} has no name; give name=… or set {ENV_OUTPUT_NAME}")
+    return tracking.store.publish(
+        Path(artifact.path),
+        name=name,
+        type=artifact.type,
+        metadata=artifact.metadata,
+        producer=Producer(run_id=tracking.run_id, stage=tracking.stage, fingerprint=tracking.fingerprint),
+        inputs=list(tracking.inputs.values()),
+        policy="reference" if isinstance(artifact, ModelArtifact) else "copy",
+    )
