@@ -76,7 +76,8 @@ def _source_line(source: dict[str, Any]) -> str:
     digest = str(source.get("sha256") or "").removeprefix("sha256:")
     details = [f"{source['size_bytes']} bytes"] if source.get("size_bytes") is not None else []
     details += [f"sha256:{digest[:12]}"] if digest else []
-    return f"{source.get('name', 'source')}: {source.get('uri', '?')}{f'  ({", ".join(details)})' if details else ''}"
+    suffix = f"  ({', '.join(details)})" if details else ""
+    return f"{source.get('name', 'source')}: {source.get('uri', '?')}{suffix}"
 
 
 def _record_or_none(store: RecordReader, ref: ArtifactRef) -> VersionRecord | None:
