@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect import task
-from prefect.client.schemas.objects import TaskRun
-from prefect.states import State
+from prefect.client.schemas.objects import State, TaskRun
 
 from nemo_runspec.artifacts import ArtifactRef
 from nemo_runspec.errors import RunspecError, StageFailed
