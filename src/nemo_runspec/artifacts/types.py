@@ -46,7 +46,7 @@ class Artifact(BaseModel):
 
 
 class ModelArtifact(Artifact):
-    """A checkpoint after `step` optimizer steps; `final_loss` in nats a token (or what the stage minimizes)."""
+    """A checkpoint after `step` optimizer steps; `final_loss` is what the stage minimized."""
 
     step: int = Field(ge=0)
     final_loss: float | None = None
