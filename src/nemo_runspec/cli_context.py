@@ -49,7 +49,7 @@ def split_unknown_args(
     overrides, the script's arguments, and a copy of `ctx` that holds all of it.
 
     Raises:
-        ValueError: an option that needs a value stands last.
+        ValueError: an option that needs a value stands last or before another option.
     """
     dotlist: list[str] = []
     passthrough: list[str] = []
@@ -87,6 +87,6 @@ def _value_option(arg: str) -> str | None:
 def _value(arg: str, name: str, rest: list[str]) -> str:
     if arg != name:
         return arg[len(name) :].removeprefix("=")
-    if not rest:
-        raise ConfigError(f"{arg}: needs a value, as in {arg} NAME")
+    if not rest or rest[0].startswith("-"):
+        raise ConfigError(f"option {arg}: needs a value, as in {arg} NAME")
     return rest.pop(0)

@@ -26,7 +26,9 @@ def build_local_command(
     """
     if runspec.run.cmd is not None:
         return [*_fill_command(runspec, str(train_path)), *passthrough]
-    launcher = _launcher(nproc if runspec.run.launch == "torchrun" else min(nproc, 1))
+    if nproc < 1:
+        raise ConfigError(f"nproc_per_node = {nproc}; expected 1 or more")
+    launcher = _launcher(nproc if runspec.run.launch == "torchrun" else 1)
     return [*launcher, str(runspec.script_path), "--config", str(train_path), *passthrough]
 
 
@@ -75,8 +77,6 @@ def execute_local(
 
 
 def _launcher(nproc: int) -> list[str]:
-    if nproc < 1:
-        raise ConfigError(f"nproc_per_node = {nproc}; expected 1 or more")
     if nproc == 1:
         return [sys.executable]
     # Port 0: torchrun takes a free one, so that two jobs on one machine do not meet.
@@ -97,7 +97,10 @@ def _nproc_beside(train_path: Path) -> int:
     job_path = train_path.with_name("job.yaml")
     if not job_path.is_file():
         return 1
-    return int(OmegaConf.select(OmegaConf.load(job_path), "run.env.nproc_per_node") or 1)
+    nproc = OmegaConf.select(OmegaConf.load(job_path), "run.env.nproc_per_node") or 1
+    if not isinstance(nproc, int) or nproc < 1:
+        raise ConfigError(f"{job_path}: run.env.nproc_per_node = {nproc!r}; expected a whole number, 1 or more")
+    return nproc
 
 
 def _as_dict(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

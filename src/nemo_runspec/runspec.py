@@ -102,6 +102,7 @@ def parse(script_path: str | Path) -> Runspec:
         raise ConfigNotFound(f"{path}: no such script")
     table = _read_table(path)
     _check(table, _KEYS, origin=f"{path}: [tool.runspec]")
+    _check_values(table, path)
     run = RunspecRun(**table.get("run", {}))
     if run.launch not in LAUNCHERS:
         raise ConfigError(
@@ -147,6 +148,27 @@ def _check(table: Mapping[str, Any], allowed: Mapping[str, Any], *, origin: str)
             raise ConfigError(f"{origin}: {key} = {value!r} is a {type(value).__name__}; expected {names}")
         if isinstance(expected, dict):
             _check(value, expected, origin=f"{origin[:-1]}.{key}]")
+
+
+def _check_values(table: Mapping[str, Any], path: Path) -> None:
+    origin = f"{path}: [tool.runspec"
+    resources, artifacts = table.get("resources", {}), table.get("artifacts", {})
+    nodes, gpus = resources.get("nodes", 1), resources.get("gpus_per_node", 0)
+    if table.get("schema", "1") != "1":
+        raise ConfigError(f"{origin}] schema = {table['schema']!r}; allowed: '1'")
+    if nodes < 1:
+        raise ConfigError(f"{origin}.resources] nodes = {nodes}; expected 1 or more")
+    if (isinstance(gpus, str) and gpus != "gpu") or (isinstance(gpus, int) and gpus < 0):
+        raise ConfigError(f"{origin}.resources] gpus_per_node = {gpus!r}; expected 0 or more, or 'gpu'")
+    texts = {
+        "env": table.get("env", {}).values(),
+        "artifacts.inputs": artifacts.get("inputs", {}).values(),
+        "artifacts.sources": artifacts.get("sources", []),
+    }
+    for key, values in texts.items():
+        for value in values:
+            if not isinstance(value, str):
+                raise ConfigError(f"{origin}] {key}: {value!r} is a {type(value).__name__}; expected str")
 
 
 def _parse_artifacts(table: Mapping[str, Any], path: Path) -> RunspecArtifacts:

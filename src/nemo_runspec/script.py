@@ -60,13 +60,18 @@ def load_train_config(path: str | Path) -> dict[str, Any]:
     try:
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        cause = error.__cause__
-        if isinstance(cause, RunspecError):
-            raise cause from error
+        if said := _find_ours(error):
+            raise said from error
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(f"{path}: {key}{str(error).splitlines()[0]}") from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def _find_ours(error: BaseException) -> RunspecError | None:
+    """The error of this project that `error` was raised from, if any."""
+    cause = error.__cause__ or error.__context__
+    return cause if cause is None or isinstance(cause, RunspecError) else _find_ours(cause)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -75,6 +75,7 @@ def _read(path: Path) -> DictConfig:
     if not path.is_file():
         raise ConfigNotFound(f"{path}: no such config file; {_have(path.stem, path.parent)}")
     try:
+        root = yaml.compose(path.read_text(encoding="utf-8"))
         config = OmegaConf.load(path)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -86,8 +87,9 @@ def _read(path: Path) -> DictConfig:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except (OmegaConfBaseException, OSError) as error:
         raise ConfigError(f"{path}: {_first_line(error)}") from error
-    if not isinstance(config, DictConfig):
-        raise ConfigError(f"{path}: the top level is a list; expected `key: value` lines")
+    if not isinstance(config, DictConfig) or not isinstance(root, yaml.MappingNode | None):
+        kind = "a list" if isinstance(root, yaml.SequenceNode) else "text"
+        raise ConfigError(f"{path}: the top level is {kind}; expected `key: value` lines")
     return config
 
 

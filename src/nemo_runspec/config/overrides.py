@@ -56,7 +56,7 @@ def _apply(tree: dict[Any, Any], item: str, *, strict: bool) -> None:
         last = depth == len(parts) - 1
         current = _child(node, part, item=item, where=where)
         if current is _MISSING and strict and not forced and not _is_open(key, text, tree):
-            raise ConfigError(f"override {item!r}: unknown key {key!r}.{_suggest(key, tree)}")
+            raise ConfigError(f"override {item!r}: unknown key {key!r}; {_have(node, where)}{_suggest(key, tree)}")
         if last:
             fitted = value if forced or current is _MISSING else _fit(value, current, text=text, item=item, key=key)
             node[_index(node, part)] = fitted
@@ -84,7 +84,7 @@ def _child(node: Any, part: str, *, item: str, where: str) -> Any:
     if not re.fullmatch(r"-?\d+", part):
         raise ConfigError(f"override {item!r}: {where} is a list; expected an index like {where}.0, got {part!r}")
     if not -len(node) <= int(part) < len(node):
-        raise ConfigError(f"override {item!r}: {where} has {len(node)} items; index {part} is out of range")
+        raise ConfigError(f"override {item!r}: {where} has {len(node)} item(s); index {part} is out of range")
     return node[int(part)]
 
 
@@ -107,7 +107,7 @@ def _fit(value: Any, current: Any, *, text: str, item: str, key: str) -> Any:
         return value
     if isinstance(current, dict) and isinstance(value, dict):
         return _fit_section(value, current, item=item, key=key)
-    if isinstance(current, str) and not isinstance(value, dict | list):
+    if isinstance(current, str) and not text.startswith(("[", "{")):
         return value if isinstance(value, str) else text
     if isinstance(current, bool) or isinstance(value, bool):
         fits = isinstance(current, bool) and isinstance(value, bool)
@@ -158,6 +158,11 @@ def _suggest(key: str, tree: dict[Any, Any]) -> str:
         leaves = {path.rpartition(".")[2]: path for path in reversed(known)}
         close = [leaves[leaf] for leaf in difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=0.8)]
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _have(node: Any, where: str) -> str:
+    names = ", ".join(map(str, node)) or "nothing"
+    return f"have under {where or 'the top level'}: {names}."
 
 
 def _keys(tree: Any, prefix: str = "") -> Iterator[str]:

@@ -34,7 +34,7 @@ def register_resolvers_from_config(
     def resolve(key: str, field: str = "path") -> Any:
         return resolve_artifact_field(references, str(key), str(field), root=root, section=artifacts_key)
 
-    OmegaConf.register_new_resolver("art", resolve, replace=True, use_cache=False)
+    OmegaConf.register_resolver("art", resolve, replace=True)
 
 
 def resolve_artifact_field(
