@@ -1,6 +1,5 @@
-"""Group relative policy optimisation: the advantage and the clipped loss (pure), and the trainer that applies them.
+"""Group relative policy optimisation: the advantage and the clipped loss, both pure. policy.py applies them.
 
-One optimizer step an iteration, on what the current policy sampled. It does not sample: see rollout.py.
 GRPO: Shao et al. 2024, arXiv:2402.03300; asymmetric clip and token mean: DAPO, Yu et al. 2025, arXiv:2503.14476.
 """
 

@@ -36,7 +36,7 @@ def store_errors(root: Path, doing: str) -> Iterator[None]:
 def _describe(error: OSError, *, root: Path, doing: str) -> str:
     at = f" ({error.filename})" if error.filename and str(error.filename) != str(root) else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(root).free
+        free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
         return (
             f"artifact store {root}: disk full while {doing}{at}: {free} bytes free; nothing was published; "
             "free some space or set NEMOTRON_STORE to a directory on another disk"

@@ -77,7 +77,6 @@ def _source_line(source: dict[str, Any]) -> str:
     details = [f"{source['size_bytes']} bytes"] if source.get("size_bytes") is not None else []
     details += [f"sha256:{digest[:12]}"] if digest else []
     suffix = f"  ({', '.join(details)})" if details else ""
-    suffix = f"  ({', '.join(details)})" if details else ""
     return f"{source.get('name', 'source')}: {source.get('uri', '?')}{suffix}"
 
 

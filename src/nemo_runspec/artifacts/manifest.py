@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -106,7 +106,10 @@ def _refuse_unreadable(error: OSError) -> None:
 
 def _check_readable(path: Path) -> Path:
     try:
+        str(path).encode("utf-8")
         regular = stat.S_ISREG(path.stat().st_mode)
+    except UnicodeEncodeError as error:
+        raise ArtifactError(f"cannot publish {str(path)!r}: its name is not UTF-8; rename it") from error
     except OSError as error:
         raise ArtifactError(f"cannot publish {path}: {error.strerror}; remove it or make it readable") from error
     if not regular or not os.access(path, os.R_OK):
@@ -171,13 +174,15 @@ def check_out(manifest: Manifest, target: Path, *, root: Path, scratch: Path) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         _link_or_copy(object_path(root, entry.digest), path)
     durable.ensure_directory(target.parent)
-    with suppress(FileNotFoundError):
-        target.rename(scratch / "stale")
     try:
         building.rename(target)
-    except OSError:
-        if not is_checked_out(manifest, target, root=root):  # else another process was faster
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        # Another process was faster or a file went bad. Others may read there, so no name may be gone for a moment.
+        for entry in manifest.entries:
+            (target / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            (building / entry.path).replace(target / entry.path)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

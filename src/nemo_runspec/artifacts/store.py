@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from nemo_runspec.artifacts import durable
 from nemo_runspec.artifacts.hashing import canonical_json, digest_bytes
@@ -52,14 +53,17 @@ class LocalStore:
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root).expanduser().absolute()
+        try:
+            self.root = Path(root).expanduser().absolute()
+        except RuntimeError as error:
+            raise StoreError(f"artifact store {root}: {error}; set NEMOTRON_STORE to a directory") from error
         with durable.store_errors(self.root, "opening it"):
             self._open()
 
     def _open(self) -> None:
         path = self.root / "format.json"
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             durable.ensure_directory(self.root)
             with durable.scratch_directory(self.root) as scratch:
@@ -108,6 +112,7 @@ class LocalStore:
         plain = _plain_metadata(metadata, name=name)
         for needed in inputs:
             self.record(needed)
+        unique_inputs = list({str(needed): needed for needed in inputs}.values())
         with (
             durable.store_errors(self.root, f"publishing {name}"),
             durable.scratch_directory(self.root) as scratch,
@@ -120,7 +125,7 @@ class LocalStore:
                     name=name, type=type, version=f"v{number}", digest=manifest.content_digest, metadata=plain
                 )
                 return VersionRecord(
-                    ref=ref, producer=producer, inputs=list(inputs), policy=policy, manifest=manifest_hex
+                    ref=ref, producer=producer, inputs=unique_inputs, policy=policy, manifest=manifest_hex
                 )
 
             number = durable.commit_next(
@@ -175,8 +180,7 @@ class LocalStore:
             aliases = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
             numbers = durable.list_numbers(directory / alias)
             if numbers:
-                version: str = json.loads((directory / alias / f"v{numbers[-1]}.json").read_bytes())["version"]
-                return version
+                return _read_alias(directory / alias / f"v{numbers[-1]}.json", meaning=f"{name}:{alias}")
         newest = versions[-1] if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
         raise ArtifactNotFound(
             f"artifact {name!r} has no version or alias {alias!r} in {self.root}; have: {newest}, "
@@ -245,7 +249,8 @@ class LocalStore:
         """Names of which there is a version, sorted."""
         with durable.store_errors(self.root, "listing artifacts"):
             directory = self.root / "artifacts"
-            found = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+            there = list(directory.iterdir()) if directory.is_dir() else []
+            found = sorted(path.name for path in there if (path / "versions").is_dir())
         return [name for name in found if self._numbers(name)]
 
     def versions(self, name: str) -> list[ArtifactRef]:
@@ -298,12 +303,20 @@ class LocalStore:
             check_entry(entry, artifact=str(record.ref), root=self.root, level=level)
 
 
+def _read_alias(path: Path, *, meaning: str) -> str:
+    try:
+        version: str = json.loads(path.read_bytes())["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactCorrupted(f"{meaning}: {path} is not an alias; set it again or give the version") from error
+    return version
+
+
 def _plain_metadata(metadata: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     try:
-        plain: dict[str, Any] = json.loads(canonical_json(dict(metadata)))
+        plain: dict[str, Any] = from_json(canonical_json(dict(metadata)))
     except (TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{name}: metadata is not finite JSON: {error}; give str, int, float, bool, list, dict"
+            f"{name}: metadata is not finite JSON of valid text: {error}; give str, int, float, bool, list, dict"
         ) from error
     return plain
 

@@ -1,0 +1,110 @@
+"""Packed conversations: several in one row of fixed length, kept apart in the model by sequence bounds.
+
+Columns of the parquet file, as Megatron-Bridge reads them: `input_ids`, `loss_mask` (1 where the token is to be
+learnt), `seq_start_id` (where each conversation of the row begins).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from megatron.core.packed_seq_params import PackedSeqParams
+from torch import Tensor
+
+from nemo_runspec.errors import DataError
+from nemotron.recipes.nano3.chat import EncodedChat
+from nemotron.recipes.nano3.training import Batch
+
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.int8())),
+        ("seq_start_id", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedRow:
+    """A row, not yet padded; all three lists as in the file."""
+
+    input_ids: list[int]
+    loss_mask: list[int]
+    seq_start_id: list[int]
+
+
+def pack(chats: Iterable[EncodedChat], pack_size: int) -> list[PackedRow]:
+    """Conversations in order, each whole; one that is longer than `pack_size` tokens is left out."""
+    rows: list[PackedRow] = []
+    for chat in chats:
+        if len(chat.tokens) > pack_size:
+            continue
+        if not rows or len(rows[-1].input_ids) + len(chat.tokens) > pack_size:
+            rows.append(PackedRow(input_ids=[], loss_mask=[], seq_start_id=[]))
+        rows[-1].seq_start_id.append(len(rows[-1].input_ids))
+        rows[-1].input_ids.extend(chat.tokens)
+        rows[-1].loss_mask.extend(chat.loss_mask)
+    return rows
+
+
+def save_rows(path: Path, rows: Sequence[PackedRow]) -> None:
+    """Write the rows as parquet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
+    pq.write_table(pa.table(columns, schema=SCHEMA), path)
+
+
+def load_rows(path: Path) -> list[PackedRow]:
+    """The rows of a file.
+
+    Raises:
+        DataError: no such file, not parquet, no rows, or other columns.
+    """
+    try:
+        table = pq.read_table(path, schema=SCHEMA)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not packed chat data: {error}; run data_prep_sft again") from error
+    if not table.num_rows:
+        raise DataError(f"{path}: no rows; run data_prep_sft with more data")
+    return [PackedRow(**row) for row in table.to_pylist()]
+
+
+def build_batch(rows: Sequence[PackedRow], *, pack_size: int, pad_id: int) -> Batch:
+    """The rows as one stream [1, rows × pack_size], with the bounds of all conversations; padding is one of its own."""
+    tokens = torch.full((len(rows), pack_size), pad_id)
+    learnt = torch.zeros(len(rows), pack_size)
+    starts: list[int] = []
+    for index, row in enumerate(rows):
+        length = len(row.input_ids)
+        tokens[index, :length] = torch.tensor(row.input_ids)
+        learnt[index, :length] = torch.tensor(row.loss_mask, dtype=torch.float32)
+        ends = [length] if length < pack_size else []
+        starts += [index * pack_size + start for start in [*row.seq_start_id, *ends]]
+    bounds = torch.tensor([*starts, tokens.numel()], dtype=torch.int32)
+    return Batch(
+        tokens=tokens.view(1, -1),
+        labels=tokens.view(1, -1).roll(-1, dims=1),
+        positions=positions(bounds).view(1, -1),
+        # The label of a position is the next token; the first token of a conversation is never learnt.
+        loss_mask=learnt.view(1, -1).roll(-1, dims=1),
+        packed=build_packed_params(bounds),
+    )
+
+
+def build_packed_params(bounds: Tensor) -> PackedSeqParams:
+    """`bounds`: int32 [sequences + 1], where each sequence of the stream begins, and its length."""
+    longest = int(bounds.diff().max())
+    return PackedSeqParams(
+        qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=longest, max_seqlen_kv=longest
+    )
+
+
+def positions(bounds: Tensor) -> Tensor:
+    """Position of each token within its own sequence: int64 [tokens]."""
+    starts = bounds[:-1].long()
+    return torch.arange(int(bounds[-1])) - starts.repeat_interleave(bounds.diff().long())

@@ -1,0 +1,107 @@
+# /// script
+# [tool.runspec]
+# schema = "1"
+# name = "nano3/sft"
+# docs = "Fine-tune nano3 on conversations: megatron-core here (tiny), Megatron-Bridge on a cluster (default)."
+# image = "nvcr.io/nvidia/nemo:25.11.nemotron_3_nano"
+# [tool.runspec.run]
+# launch = "torchrun"
+# [tool.runspec.resources]
+# nodes = 1
+# gpus_per_node = 8
+# [tool.runspec.artifacts]
+# inputs = { data = "SFTDataArtifact", model = "ModelArtifact" }
+# output = { name = "nano3-sft-model", type = "ModelArtifact" }
+# ///
+"""Supervised fine-tuning of nano3; see `docs` above."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from nemo_runspec.artifacts import log_artifact, setup_artifact_tracking
+from nemo_runspec.script import load_train_config, run_script
+from nemotron.recipes.nano3.distributed import process_group
+from nemotron.recipes.nano3.model import load_model
+from nemotron.recipes.nano3.optimizer import OptimizerSettings
+from nemotron.recipes.nano3.packing import PackedRow, build_batch, load_rows
+from nemotron.recipes.nano3.publishing import publish_model
+from nemotron.recipes.nano3.settings import Settings, parse_settings
+from nemotron.recipes.nano3.shuffling import item_at
+from nemotron.recipes.nano3.tokenizer import PAD, load_tokenizer, special_id
+from nemotron.recipes.nano3.training import Batch, BatchReader, CheckpointSettings, TrainSettings, evaluate, train
+
+
+class SftSettings(Settings):
+    """All that train.yaml says; `pack_size` is the data's."""
+
+    backend: Literal["megatron-core"]
+    data_dir: Path
+    pack_size: int = Field(ge=1)
+    model_dir: Path
+    train: TrainSettings
+    optimizer: OptimizerSettings
+    checkpoint: CheckpointSettings
+    output_dir: Path
+
+
+def build_reader(rows: list[PackedRow], *, pack_size: int, pad_id: int, seed: int) -> BatchReader:
+    """Reads rows in a new order each epoch."""
+
+    def read(numbers: range) -> Batch:
+        chosen = [rows[item_at(number, num_items=len(rows), seed=seed)] for number in numbers]
+        return build_batch(chosen, pack_size=pack_size, pad_id=pad_id)
+
+    return read
+
+
+def main(config_path: Path) -> None:
+    """Fine-tune, evaluate on held-out conversations, publish the model."""
+    config = load_train_config(config_path)
+    tracking = setup_artifact_tracking(config)
+    if config["backend"] == "bridge":
+        from nemotron.recipes.nano3.bridge import train_with_bridge
+
+        log_artifact(train_with_bridge(config, output_dir=Path(config["output_dir"]), finetune=True), tracking)
+        return
+    settings = parse_settings(SftSettings, config, origin=str(config_path))
+    pad_id = special_id(load_tokenizer(settings.model_dir), PAD)
+    read_train, read_valid = (
+        build_reader(
+            load_rows(settings.data_dir / f"{split}.parquet"),
+            pack_size=settings.pack_size,
+            pad_id=pad_id,
+            seed=settings.train.seed,
+        )
+        for split in ("train", "valid")
+    )
+    with process_group() as world:
+        model, model_settings = load_model(settings.model_dir)
+        loss = train(
+            model,
+            read_train,
+            train=settings.train,
+            optimizer=settings.optimizer,
+            checkpoint=settings.checkpoint,
+            output_dir=settings.output_dir,
+            world=world,
+        )
+        valid_loss = evaluate(model, read_valid, train=settings.train, world=world)
+        if world.is_main:
+            publish_model(
+                model,
+                model_settings,
+                output_dir=settings.output_dir,
+                tokenizer_dir=settings.model_dir,
+                step=settings.train.train_iters,
+                final_loss=loss,
+                metadata={"valid_loss": valid_loss},
+                tracking=tracking,
+            )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,99 @@
+"""Text files as training documents: read, refuse what is no text, cut into documents, split into train and valid."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from nemo_runspec.artifacts import InputDatasetInfo
+from nemo_runspec.errors import DataError
+from nemo_runspec.fingerprint import digest_file
+from nemotron.recipes.nano3.settings import Settings
+
+_NEXT_STEP = "give a UTF-8 text file"
+
+
+class TextSource(Settings):
+    """A text file; `weight` is its share of the blend relative to the other sources' weights."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    path: Path
+    weight: float = Field(default=1.0, gt=0)
+
+
+def read_text(path: Path) -> str:
+    """The file's text.
+
+    Raises:
+        DataError: missing, unreadable, empty, binary (has NUL bytes) or not UTF-8 (with the first bad byte).
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; {_NEXT_STEP}") from error
+    if b"\x00" in content:
+        raise DataError(f"{path}: binary data (a NUL byte at {content.index(0)}); {_NEXT_STEP}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        bad = content[error.start]
+        raise DataError(f"{path}: not UTF-8: byte 0x{bad:02x} at {error.start}; convert it to UTF-8") from error
+    if not text.strip():
+        raise DataError(f"{path}: empty ({len(content)} bytes, no text); {_NEXT_STEP}")
+    return text.replace("\r\n", "\n")
+
+
+def cut_documents(text: str, *, target_chars: int) -> list[str]:
+    """Whole paragraphs joined to documents of about `target_chars` characters; a longer one is cut between lines."""
+    documents: list[str] = []
+    current = ""
+    for piece in _pieces(text, target_chars):
+        current += piece
+        if len(current) >= target_chars:
+            documents.append(current.strip("\n"))
+            current = ""
+    return [*documents, current.strip("\n")] if current.strip() else documents
+
+
+def _pieces(text: str, target_chars: int) -> Iterator[str]:
+    for paragraph in text.split("\n\n"):
+        if len(paragraph) < target_chars:
+            yield paragraph + "\n\n"
+        else:
+            yield from (paragraph + "\n\n").splitlines(keepends=True)
+
+
+def split_documents(
+    documents: Sequence[str], *, valid_fraction: float, seed: int, origin: str
+) -> dict[str, list[str]]:
+    """Whole documents to `train` and `valid`, at random by `seed`, each with at least one, order kept.
+
+    Raises:
+        DataError: fewer than two documents.
+    """
+    if len(documents) < 2:
+        raise DataError(
+            f"{origin}: {len(documents)} document(s), but train and valid need one each; "
+            "give more text or a smaller document_chars"
+        )
+    num_valid = min(max(1, round(len(documents) * valid_fraction)), len(documents) - 1)
+    chosen = set(random.Random(seed).sample(range(len(documents)), num_valid))
+    return {
+        "train": [document for index, document in enumerate(documents) if index not in chosen],
+        "valid": [document for index, document in enumerate(documents) if index in chosen],
+    }
+
+
+def describe_source(source: TextSource, *, num_rows: int) -> InputDatasetInfo:
+    """What lineage keeps of a source file."""
+    return InputDatasetInfo(
+        name=source.name,
+        uri=str(source.path.resolve()),
+        weight=source.weight,
+        num_rows=num_rows,
+        size_bytes=source.path.stat().st_size,
+        sha256=digest_file(source.path),
+    )
