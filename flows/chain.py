@@ -12,8 +12,16 @@ from pathlib import Path
 
 import nemo_runspec
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
-from nemo_runspec.errors import ConfigError, did_you_mean
-from nemotron.tasks.stage import Stage, StageOptions, StageResult, output_name, run_stage, store_root
+from nemo_runspec.errors import ConfigError, RequirementError, RunspecError, did_you_mean
+from nemotron.tasks.stage import (
+    Stage,
+    StageOptions,
+    StageResult,
+    check_stage,
+    output_name,
+    run_stage,
+    store_root,
+)
 
 StageRunner = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult]
 
@@ -47,6 +55,17 @@ def check_stages(selected: tuple[str, ...], stages: tuple[str, ...]) -> None:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewestOf:
+    """The newest artifact of a stage that is not selected, looked up only where a selected stage needs it."""
+
+    stage: str
+
+
+Handle = ArtifactRef | NewestOf
+"""What one line of a chain hands to the next."""
+
+
 @dataclass(kw_only=True)
 class Pipeline:
     """One run of a recipe's stages; `results` fills up in order."""
@@ -58,16 +77,53 @@ class Pipeline:
     overrides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     results: list[StageResult] = field(default_factory=list)
 
-    def run(self, name: str, runner: StageRunner = run_stage, /, **inputs: ArtifactRef) -> ArtifactRef:
+    def run(self, name: str, runner: StageRunner = run_stage, /, **inputs: Handle) -> Handle:
         """Run the named stage on `inputs` (slot → artifact) and return its artifact."""
-        stage = Stage(name=name, script=self.recipe_dir / self.scripts[name])
-        if self.selected and name not in self.selected:
-            return self._newest(stage)
-        options = replace(self.options, overrides=self.overrides.get(name, ()))
-        result = runner(stage, options, inputs)
+        if not self.selects(name):
+            return NewestOf(stage=name)
+        result = runner(self.stage(name), self.stage_options(name), self.resolve(inputs))
         self.results.append(result)
         return result.ref
 
-    def _newest(self, stage: Stage) -> ArtifactRef:
-        name = output_name(nemo_runspec.parse(stage.script))
+    def selects(self, name: str) -> bool:
+        """Whether the stage is to run; all are where none is named."""
+        return not self.selected or name in self.selected
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name."""
+        return Stage(name=name, script=self.recipe_dir / self.scripts[name])
+
+    def stage_options(self, name: str) -> StageOptions:
+        """The pipeline's options with the stage's own overrides."""
+        return replace(self.options, overrides=self.overrides.get(name, ()))
+
+    def resolve(self, inputs: Mapping[str, Handle]) -> dict[str, ArtifactRef]:
+        """The artifacts themselves."""
+        return {slot: self._newest(it) if isinstance(it, NewestOf) else it for slot, it in inputs.items()}
+
+    def _newest(self, wanted: NewestOf) -> ArtifactRef:
+        name = output_name(nemo_runspec.parse(self.stage(wanted.stage).script))
         return LocalStore(store_root(self.options)).resolve(f"{name}:latest")
+
+
+@dataclass(kw_only=True)
+class Preflight(Pipeline):
+    """Goes through a chain and starts nothing; finds what `Pipeline` would refuse only when a stage's turn comes."""
+
+    problems: list[RunspecError] = field(default_factory=list)
+
+    def run(self, name: str, runner: StageRunner = run_stage, /, **inputs: Handle) -> Handle:  # noqa: ARG002
+        """Check the stage, and that its inputs are there or will be made."""
+        if self.selects(name):
+            made = {slot for slot, it in inputs.items() if isinstance(it, NewestOf) and self.selects(it.stage)}
+            try:
+                present = self.resolve({slot: it for slot, it in inputs.items() if slot not in made})
+                check_stage(self.stage(name), self.stage_options(name), given=made | set(present))
+            except RunspecError as error:
+                self.problems.append(error)
+        return NewestOf(stage=name)
+
+    def refuse(self) -> None:
+        """Raise the problem to solve first, if there is one: what the machine lacks, else that of the first stage."""
+        if self.problems:
+            raise min(self.problems, key=lambda problem: not isinstance(problem, RequirementError))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemotron.flows.chain import Pipeline, StageRunner, check_stages, split_overrides
+from nemotron.flows.chain import Pipeline, Preflight, StageRunner, check_stages, split_overrides
 from nemotron.tasks.stage import StageOptions, run_stage
 
 RECIPE_DIR = Path(__file__).resolve().parent.parent / "recipes" / "nano3"
@@ -30,7 +30,11 @@ def new_pipeline(
     plain: bool = False,
     project_dir: Path | None = None,
 ) -> Pipeline:
-    """A nano3 pipeline with checked stage names and overrides, nothing started."""
+    """A nano3 pipeline; all that can be refused is refused here, before any stage starts.
+
+    Raises:
+        RunspecError: unknown stage, config, profile or key; something that a stage needs and this machine lacks.
+    """
     check_stages(stages, STAGES)
     options = StageOptions(
         config=config,
@@ -40,13 +44,17 @@ def new_pipeline(
         plain=plain,
         project_dir=project_dir or Path.cwd(),
     )
-    return Pipeline(
+    pipeline = Pipeline(
         recipe_dir=RECIPE_DIR,
         scripts=SCRIPTS,
         options=options,
         selected=stages,
         overrides=split_overrides(overrides, STAGES),
     )
+    preflight = Preflight(**vars(pipeline))
+    run_chain(preflight)
+    preflight.refuse()
+    return pipeline
 
 
 def run_chain(

@@ -18,7 +18,9 @@ from nemo_runspec.metrics_log import read_metrics
 from nemotron.flows.chain import Pipeline
 from nemotron.tasks.stage import StageResult, store_root
 
-KEY_METRICS = ("heldout_after", "reward_last10", "final_loss", "total_tokens", "total_sequences", "step")
+# Metadata that says most about an artifact, the first that is there.
+KEY_METRICS = ("valid_loss", "final_loss", "total_tokens", "total_sequences", "step")
+NO_TERMINAL_WIDTH = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,9 @@ class Report:
 
 
 def key_metric(ref: ArtifactRef) -> str:
-    """The one number that says most about an artifact, e.g. `final_loss 3.21`."""
+    """What says most about an artifact, e.g. `valid_loss 3.215` or `held-out reward 0.62 → 0.81`."""
+    if "heldout_after" in ref.metadata:
+        return f"held-out reward {ref.metadata['heldout_before']:.2f} → {ref.metadata['heldout_after']:.2f}"
     for name in KEY_METRICS:
         value = ref.metadata.get(name)
         if isinstance(value, int | float):
@@ -129,18 +133,20 @@ def render_html(pipeline: Pipeline, store: LocalStore, png: bytes | None) -> str
     )
 
 
-COLUMNS = ("stage", "time", "key metric", "artifact", "")
+COLUMNS = ("stage", "time", "key metric", "artifact", "reused from")
 
 
 def stage_row(result: StageResult) -> tuple[str, ...]:
     """The cells of a stage in the summary table."""
-    note = f"reused from {result.made_by}" if result.reused else ""
-    return (result.stage, f"{result.seconds:.1f} s", key_metric(result.ref), result.ref.uri, note)
+    made_by = result.made_by if result.reused else ""
+    return (result.stage, f"{result.seconds:.1f} s", key_metric(result.ref), str(result.ref), made_by)
 
 
 def print_summary(pipeline: Pipeline, report: Report) -> None:
     """Show table, lineage, sample and where the report is, on standard output."""
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = NO_TERMINAL_WIDTH
     table = Table(*COLUMNS, title=f"nano3 {pipeline.options.config}  {pipeline.options.run_id}")
     for result in pipeline.results:
         table.add_row(*stage_row(result))

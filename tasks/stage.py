@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
     job_config = merge_config(stage, options, runspec)
     pinned = pin_inputs(stage, job_config, runspec, inputs, store)
     check_requirements(stage.name, job_config)
+    check_complete(stage, job_config)
     digest = fp.compute_fingerprint(
         plain_container(job_config),
         code=fp.digest_code(fp.recipe_code(stage.script), root=stage.script.parent.parent),
@@ -134,6 +135,20 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
         fingerprint=digest,
         work_dir=options.home / "work" / f"{stage.name}-{digest[:16]}{suffix}",
     )
+
+
+def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) -> None:
+    """Refuse what `plan_stage` would refuse; `given` are the input slots that the flow fills."""
+    runspec = nemo_runspec.parse(stage.script)
+    job_config = merge_config(stage, options, runspec)
+    check_requirements(stage.name, job_config)
+    check_complete(stage, job_config)
+    digest_sources(stage, job_config, runspec)
+    extract_train_config(job_config, for_remote=False)
+    store = LocalStore(store_root(options))
+    for slot, type_name in runspec.artifacts.inputs.items():
+        if slot not in given or is_overridden(slot, job_config):
+            resolve_slot(stage, slot, type_name, job_config, store)
 
 
 def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runspec) -> DictConfig:
@@ -163,19 +178,37 @@ def pin_inputs(
     A reference given as an override wins over what the flow passes.
     """
     pinned: dict[str, ArtifactRef] = {}
-    overridden = {item.partition("=")[0] for item in job_config.run.cli.dotlist}
     for slot, type_name in runspec.artifacts.inputs.items():
-        if slot in inputs and f"run.{slot}" not in overridden:
+        if slot in inputs and not is_overridden(slot, job_config):
             ref = inputs[slot]
         else:
-            requested = OmegaConf.select(job_config, f"run.{slot}")
-            if not requested:
-                raise ConfigError(f"{stage.name}: run.{slot} is not set; give run.{slot}=NAME:VERSION ({type_name})")
-            ref = store.resolve(str(requested), expected_type=type_name)
+            ref = resolve_slot(stage, slot, type_name, job_config, store)
         store.verify(ref)
         OmegaConf.update(job_config, f"run.{slot}", f"{ref.name}:{ref.version}", force_add=True)
         pinned[slot] = ref
     return pinned
+
+
+def check_complete(stage: Stage, job_config: DictConfig) -> None:
+    """Raise ConfigError for the first key that the config leaves to the user (`???`) and nobody set."""
+    for key in sorted(OmegaConf.missing_keys(job_config)):
+        raise ConfigError(
+            f"{stage.name}: {key} is not set (??? in config {job_config.run.cli.config!r}); "
+            f"give {stage.name}.{key}=VALUE"
+        )
+
+
+def is_overridden(slot: str, job_config: DictConfig) -> bool:
+    """Whether the command line names the artifact of this slot."""
+    return f"run.{slot}" in {item.partition("=")[0].lstrip("+") for item in job_config.run.cli.dotlist}
+
+
+def resolve_slot(stage: Stage, slot: str, type_name: str, job_config: DictConfig, store: LocalStore) -> ArtifactRef:
+    """The artifact that the config names for the slot."""
+    requested = OmegaConf.select(job_config, f"run.{slot}")
+    if not requested:
+        raise ConfigError(f"{stage.name}: run.{slot} is not set; give run.{slot}=NAME:VERSION ({type_name})")
+    return store.resolve(str(requested), expected_type=type_name)
 
 
 def digest_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> dict[str, str]:

@@ -9,6 +9,7 @@ import random
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from pydantic import Field
 
@@ -57,3 +58,9 @@ def draw_sums(max_addend: int, *, held_out: bool, seed: int) -> Iterator[Sum]:
     while True:
         shuffler.shuffle(kept)
         yield from kept
+
+
+def take_sums(settings: AdditionSettings, *, split: str, seed: int) -> list[Sum]:
+    """As many sums as the split is to have; those of `valid` are held out."""
+    wanted = settings.num_train if split == "train" else settings.num_valid
+    return list(islice(draw_sums(settings.max_addend, held_out=split == "valid", seed=seed), wanted))

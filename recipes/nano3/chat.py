@@ -1,17 +1,21 @@
 """The chat template: what a conversation looks like as tokens, and which of them the model learns to produce.
 
-    <|user|>question<|end|><|assistant|>answer<|end|>
+<|user|>question<|end|><|assistant|>answer<|end|>
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from tokenizers import Tokenizer
 
+from nemo_runspec.errors import DataError
 from nemotron.recipes.nano3.settings import Settings
+from nemotron.recipes.nano3.text_sources import read_text
 from nemotron.recipes.nano3.tokenizer import ASSISTANT, END_OF_TURN, USER, special_id
 
 _ROLE_TOKENS = {"user": USER, "assistant": ASSISTANT}
@@ -30,6 +34,28 @@ class EncodedChat:
 
     tokens: list[int]
     loss_mask: list[int]
+
+
+def load_chats(path: Path) -> list[list[Message]]:
+    """The conversations of a JSON-lines file, `{"messages": [{"role": "user", "content": "…"}, …]}` a line.
+
+    Raises:
+        DataError: as `read_text`, or a line that is no conversation with an answer (with its number).
+    """
+    lines = [line for line in enumerate(read_text(path).splitlines(), start=1) if line[1].strip()]
+    return [_parse_chat(line, origin=f"{path}:{number}") for number, line in lines]
+
+
+def _parse_chat(line: str, *, origin: str) -> list[Message]:
+    try:
+        messages = [Message.model_validate(message) for message in json.loads(line)["messages"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f'{origin}: not {{"messages": [{{"role": "user" or "assistant", "content": text}}, …]}}: {line[:80]!r}'
+        ) from error
+    if not any(message.role == "assistant" for message in messages):
+        raise DataError(f"{origin}: no assistant message, nothing to learn: {line[:80]!r}; add one or drop the line")
+    return messages
 
 
 def encode_chat(messages: Sequence[Message], tokenizer: Tokenizer) -> EncodedChat:

@@ -1,7 +1,7 @@
 """Checkpoints of a training run: whole or absent, checked when read, the newest sound one wins.
 
-    <folder>/iter_0000050/state.pt        what `torch.save` wrote
-    <folder>/iter_0000050/manifest.json   {"step": 50, "size": bytes, "sha256": "sha256:…"}
+<folder>/iter_0000050/state.pt        what `torch.save` wrote
+<folder>/iter_0000050/manifest.json   {"step": 50, "size": bytes, "sha256": "sha256:…"}
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ def process_group() -> Iterator[World]:
     """Bring up gloo and megatron-core for the block: what torchrun set up, or this process alone without a port."""
     torch.set_num_threads(1)  # two threads a process on a busy machine run many times slower than one
     if not torch.cuda.is_available():
-        torch.compiler.set_stance("force_eager")  # megatron-core compiles small functions: needs g++, gains nothing here
+        torch.compiler.set_stance(
+            "force_eager"
+        )  # megatron-core compiles small functions: needs g++, gains nothing here
     world = World(rank=int(os.environ.get("RANK", "0")), size=int(os.environ.get("WORLD_SIZE", "1")))
     store = dist.HashStore() if world.size == 1 else None
     dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size)
@@ -64,4 +66,3 @@ def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
     dist.all_reduce(flat)
     for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(summed.view_as(gradient))
-

@@ -37,7 +37,9 @@ def write_indexed(prefix: Path, documents: Sequence[str], tokenizer: Tokenizer) 
 
 def save_blend(folder: Path, blend: Mapping[str, Mapping[str, float]]) -> None:
     """Write `blend.json`; `blend` goes from split to relative prefix to weight."""
-    flat = {split: [part for prefix, weight in parts.items() for part in (weight, prefix)] for split, parts in blend.items()}
+    flat = {
+        split: [part for prefix, weight in parts.items() for part in (weight, prefix)] for split, parts in blend.items()
+    }
     (folder / BLEND_NAME).write_text(json.dumps(flat, indent=1), encoding="utf-8")
 
 

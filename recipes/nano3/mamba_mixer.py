@@ -1,7 +1,7 @@
 """A Mamba-2 mixer in plain PyTorch, for megatron-core's `MambaLayer` where its Triton kernels cannot run.
 
-State space duality in chunks: Dao and Gu 2024, arXiv:2405.21060, section 6. Packed sequences start from a zero state and
-an empty convolution. No tensor parallelism and no decoding cache.
+State space duality in chunks: Dao and Gu 2024, arXiv:2405.21060, section 6. Packed sequences start from a zero state
+and an empty convolution. No tensor parallelism and no decoding cache.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 CHUNK = 32  # tokens; fastest of 16, 32, 64 for short sequences on a CPU
 CONV_WIDTH = 4  # Mamba-2's default

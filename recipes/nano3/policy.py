@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -213,7 +214,7 @@ def split_samples(samples: Sequence[Samples], num_parts: int) -> list[Samples]:
             rewards=rewards[start:stop],
             texts=texts[start * group : stop * group],
         )
-        for start, stop in zip(bounds, bounds[1:], strict=False)
+        for start, stop in pairwise(bounds)
     ]
 
 

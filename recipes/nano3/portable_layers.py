@@ -1,4 +1,4 @@
-"""The nano3 stack out of megatron-core's own layers, with the three parts that need a GPU or Transformer Engine swapped.
+"""The nano3 stack out of megatron-core's own layers; the parts that need a GPU or Transformer Engine are swapped.
 
 Swapped through megatron-core's spec hooks, nothing is patched: the core attention (PyTorch's scaled dot product), the
 router's gate, the final norm; the Mamba mixer is in mamba_mixer.py. Runs on CPU and GPU.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.models.gpt.moe_module_specs import get_moe_module_spec
 from megatron.core.packed_seq_params import PackedSeqParams
@@ -25,6 +24,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.torch_norm import WrappedTorchNorm
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 from nemotron.recipes.nano3.mamba_mixer import TorchMambaMixer, segment_ids
 

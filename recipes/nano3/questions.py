@@ -1,6 +1,6 @@
 """Questions with answers that can be checked: the RL data, one JSON object a line.
 
-    {"prompt": "3+4?", "answer": "7", "reward": "exact_match"}
+{"prompt": "3+4?", "answer": "7", "reward": "exact_match"}
 """
 
 from __future__ import annotations

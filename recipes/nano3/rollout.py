@@ -61,7 +61,9 @@ def generate(
             break
     used = int(lengths.max())
     answers = [tokens[row, starts[row] : lengths[row]].tolist() for row in range(len(prompts))]
-    return Rollout(tokens=tokens[:, :used], log_probs=log_probs[:, : used - 1], mask=mask[:, : used - 1], answers=answers)
+    return Rollout(
+        tokens=tokens[:, :used], log_probs=log_probs[:, : used - 1], mask=mask[:, : used - 1], answers=answers
+    )
 
 
 def forward(model: MambaModel, tokens: Tensor) -> Tensor:

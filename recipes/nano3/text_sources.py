@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -14,6 +15,9 @@ from nemo_runspec.fingerprint import digest_file
 from nemotron.recipes.nano3.settings import Settings
 
 _NEXT_STEP = "give a UTF-8 text file"
+
+
+_Item = TypeVar("_Item")
 
 
 class TextSource(Settings):
@@ -66,34 +70,37 @@ def _pieces(text: str, target_chars: int) -> Iterator[str]:
             yield from (paragraph + "\n\n").splitlines(keepends=True)
 
 
-def split_documents(
-    documents: Sequence[str], *, valid_fraction: float, seed: int, origin: str
-) -> dict[str, list[str]]:
-    """Whole documents to `train` and `valid`, at random by `seed`, each with at least one, order kept.
+def split_items(items: Sequence[_Item], *, valid_fraction: float, seed: int, origin: str) -> dict[str, list[_Item]]:
+    """Whole items to `train` and `valid`, at random by `seed`, each with at least one, order kept.
 
     Raises:
-        DataError: fewer than two documents.
+        DataError: fewer than two items.
     """
-    if len(documents) < 2:
+    if len(items) < 2:
         raise DataError(
-            f"{origin}: {len(documents)} document(s), but train and valid need one each; "
-            "give more text or a smaller document_chars"
+            f"{origin}: {len(items)} document(s), but train and valid need one each; "
+            "give more, or cut the text into smaller documents (document_chars)"
         )
-    num_valid = min(max(1, round(len(documents) * valid_fraction)), len(documents) - 1)
-    chosen = set(random.Random(seed).sample(range(len(documents)), num_valid))
+    num_valid = min(max(1, round(len(items) * valid_fraction)), len(items) - 1)
+    chosen = set(random.Random(seed).sample(range(len(items)), num_valid))
     return {
-        "train": [document for index, document in enumerate(documents) if index not in chosen],
-        "valid": [document for index, document in enumerate(documents) if index in chosen],
+        "train": [item for index, item in enumerate(items) if index not in chosen],
+        "valid": [item for index, item in enumerate(items) if index in chosen],
     }
 
 
 def describe_source(source: TextSource, *, num_rows: int) -> InputDatasetInfo:
     """What lineage keeps of a source file."""
+    return describe_file(source.path, name=source.name, weight=source.weight, num_rows=num_rows)
+
+
+def describe_file(path: Path, *, name: str, num_rows: int, weight: float = 1.0) -> InputDatasetInfo:
+    """What lineage keeps of any input file."""
     return InputDatasetInfo(
-        name=source.name,
-        uri=str(source.path.resolve()),
-        weight=source.weight,
+        name=name,
+        uri=str(path.resolve()),
+        weight=weight,
         num_rows=num_rows,
-        size_bytes=source.path.stat().st_size,
-        sha256=digest_file(source.path),
+        size_bytes=path.stat().st_size,
+        sha256=digest_file(path),
     )

@@ -59,9 +59,9 @@ class CheckpointSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One micro-batch, all [batch, seq]: `tokens`, `labels`, `positions` int64; `loss_mask` float, 1 for a label that counts.
+    """One micro-batch, all [batch, seq]: `tokens`, `labels`, `positions` int64, `loss_mask` float.
 
-    With `packed`, batch is 1 and positions begin anew with each sequence.
+    `loss_mask` is 1 for a label that counts. With `packed`, batch is 1 and positions begin anew with each sequence.
     """
 
     tokens: Tensor
@@ -191,9 +191,7 @@ def training_state(model: MambaModel, optimizer: torch.optim.Optimizer, **extra:
     return {"model": weights_of(model), "optimizer": optimizer.state_dict(), **extra}
 
 
-def resume(
-    model: MambaModel, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints
-) -> tuple[int, float]:
+def resume(model: MambaModel, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> tuple[int, float]:
     """Take the newest sound checkpoint; its step and loss, or 0 and NaN where there is none."""
     found = checkpoints.load_latest()
     if found is None:

@@ -33,7 +33,7 @@ from nemotron.recipes.nano3.text_sources import (
     cut_documents,
     describe_source,
     read_text,
-    split_documents,
+    split_items,
 )
 from nemotron.recipes.nano3.tokenizer import FILE_NAME, MIN_VOCAB_SIZE, load_tokenizer, train_tokenizer
 
@@ -61,7 +61,7 @@ def main(config_path: Path) -> None:
         for source in settings.sources
     }
     splits = {
-        source.name: split_documents(
+        source.name: split_items(
             documents[source.name],
             valid_fraction=settings.valid_fraction,
             seed=settings.seed,

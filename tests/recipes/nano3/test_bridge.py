@@ -68,7 +68,6 @@ def test_a_blend_becomes_three_splits_and_unsets_the_recipes_own(tmp_path: Path)
     assert (dataset.blend, dataset.split) == (None, None)
 
 
-@pytest.mark.filterwarnings("ignore")  # what importing megatron-core warns of
 def test_packed_rows_become_arrays_whose_loss_mask_sits_on_the_predicting_token(tmp_path: Path) -> None:
     from nemotron.recipes.nano3.packing import PackedRow, save_rows
 
