@@ -6,11 +6,14 @@ import argparse
 import os
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nemo_runspec.errors import RunspecError
 from nemotron.flows.chain import Pipeline
+from nemotron.flows.embedded_server import embedded_server
 from nemotron.flows.nano3_stages import STAGES, new_pipeline, run_chain
 
 EPILOG = f"""\
@@ -76,26 +79,43 @@ def run_with_prefect(pipeline: Pipeline, stages: tuple[str, ...], overrides: tup
     from nemotron.flows.nano3 import nano3
 
     options = pipeline.options
-    return nano3(
-        config=options.config,
-        run_id=options.run_id,
-        stages=stages,
-        overrides=overrides,
-        profile=options.profile,
-        refresh=options.refresh,
-        project_dir=options.project_dir,
-    )
+    with prefect_server(options.home / "prefect" / "server.log"):
+        return nano3(
+            config=options.config,
+            run_id=options.run_id,
+            stages=stages,
+            overrides=overrides,
+            profile=options.profile,
+            refresh=options.refresh,
+            project_dir=options.project_dir,
+        )
 
 
 def prefect_settings(home: Path) -> dict[str, str]:
-    """Environment defaults for Prefect: embedded, quiet, patient on a busy machine; the user's own values win."""
-    return {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_HOME": str((home / "prefect").absolute()),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "PREFECT_LOGGING_LEVEL": "ERROR",
-    }
+    """Environment defaults for Prefect: quiet, state under the project unless the user has a Prefect of their own.
+
+    This command tells of each failure itself, in a line; Prefect would add its traceback.
+    """
+    settings = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+    if not (Path.home() / ".prefect" / "profiles.toml").exists():
+        settings["PREFECT_HOME"] = str((home / "prefect").absolute())
+    return settings
+
+
+@contextmanager
+def prefect_server(log_path: Path) -> Iterator[None]:
+    """Have a Prefect server for the block."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with (
+        embedded_server(log_path) as url,
+        # Logs are sent in the background, some of them when this server is gone.
+        temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}),
+    ):
+        yield
 
 
 def show_summary(pipeline: Pipeline) -> None:

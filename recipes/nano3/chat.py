@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic_core import from_json  # unlike json.loads, refuses half a surrogate pair, which cannot be encoded
 from tokenizers import Tokenizer
 
 from nemo_runspec.errors import DataError
@@ -42,13 +42,14 @@ def load_chats(path: Path) -> list[list[Message]]:
     Raises:
         DataError: as `read_text`, or a line that is no conversation with an answer (with its number).
     """
-    lines = [line for line in enumerate(read_text(path).splitlines(), start=1) if line[1].strip()]
+    # Not splitlines(): JSON may have line separators other than \n inside its strings.
+    lines = [line for line in enumerate(read_text(path).split("\n"), start=1) if line[1].strip()]
     return [_parse_chat(line, origin=f"{path}:{number}") for number, line in lines]
 
 
 def _parse_chat(line: str, *, origin: str) -> list[Message]:
     try:
-        messages = [Message.model_validate(message) for message in json.loads(line)["messages"]]
+        messages = [Message.model_validate(message) for message in from_json(line)["messages"]]
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             f'{origin}: not {{"messages": [{{"role": "user" or "assistant", "content": text}}, …]}}: {line[:80]!r}'

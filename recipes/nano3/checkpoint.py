@@ -54,7 +54,8 @@ class Checkpoints:
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         _sync(self.folder)
-        for old in self.steps()[: -self.keep]:
+        # Later ones are damaged, or the run would have gone on from there: they do not count.
+        for old in [found for found in self.steps() if found <= step][: -self.keep]:
             shutil.rmtree(self.folder / f"iter_{old:07d}", ignore_errors=True)
 
     def steps(self) -> list[int]:

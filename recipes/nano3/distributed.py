@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +30,10 @@ class World:
 def process_group() -> Iterator[World]:
     """Bring up gloo and megatron-core for the block: what torchrun set up, or this process alone without a port."""
     torch.set_num_threads(1)  # two threads a process on a busy machine run many times slower than one
+    logging.getLogger("megatron.core").setLevel(logging.WARNING)
     if not torch.cuda.is_available():
-        torch.compiler.set_stance(
-            "force_eager"
-        )  # megatron-core compiles small functions: needs g++, gains nothing here
+        # megatron-core compiles small functions, which needs a C++ compiler and gains nothing here.
+        torch.compiler.set_stance("force_eager")
     world = World(rank=int(os.environ.get("RANK", "0")), size=int(os.environ.get("WORLD_SIZE", "1")))
     store = dist.HashStore() if world.size == 1 else None
     dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size)

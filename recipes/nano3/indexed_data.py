@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
@@ -52,9 +53,12 @@ def load_blend(folder: Path) -> dict[str, tuple[list[str], list[float]]]:
     path = folder / BLEND_NAME
     try:
         flat = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            split: ([str(folder / prefix) for prefix in parts[1::2]], [float(weight) for weight in parts[::2]])
-            for split, parts in flat.items()
-        }
+        return {split: _parse_parts(flat.get(split), split, folder) for split in ("train", "valid")}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a blend: {error}; run data_prep_pretrain again") from error
+
+
+def _parse_parts(parts: Any, split: str, folder: Path) -> tuple[list[str], list[float]]:
+    if not isinstance(parts, list) or not parts or len(parts) % 2:
+        raise ValueError(f"{split} = {parts!r} is not [weight, prefix, …]")
+    return [str(folder / prefix) for prefix in parts[1::2]], [float(weight) for weight in parts[::2]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -144,13 +145,15 @@ def load_model(folder: Path) -> tuple[MambaModel, ModelSettings]:
     """The model of a directory, and its settings.
 
     Raises:
-        CheckpointError: a file is missing, or does not fit.
+        CheckpointError: a file is missing or damaged, or does not fit.
     """
     try:
         settings = ModelSettings.model_validate(json.loads((folder / "model.json").read_text(encoding="utf-8")))
         weights: dict[str, Any] = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(f"{folder}: no {Path(error.filename).name}: not a model directory") from error
+    except (ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise CheckpointError(f"{folder}: damaged: {type(error).__name__} in reading it; train it again") from error
     model = build_model(settings, seed=0)
     set_weights(model, weights, origin=str(folder))
     return model, settings

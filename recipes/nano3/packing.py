@@ -66,8 +66,8 @@ def load_rows(path: Path) -> list[PackedRow]:
         DataError: no such file, not parquet, no rows, or other columns.
     """
     try:
-        table = pq.read_table(path, schema=SCHEMA)
-    except (OSError, pa.ArrowException) as error:
+        table = pq.read_table(path).select(SCHEMA.names).cast(SCHEMA)  # schema=SCHEMA would make up absent columns
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path}: not packed chat data: {error}; run data_prep_sft again") from error
     if not table.num_rows:
         raise DataError(f"{path}: no rows; run data_prep_sft with more data")

@@ -5,7 +5,6 @@ The routers' expert biases stay as they were after SFT: only the gradient change
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -127,7 +126,6 @@ class PolicyTrainer:
     """Holds the policy and its optimizer; begins from the newest sound checkpoint."""
 
     def __init__(self, settings: RlSettings) -> None:
-        logging.basicConfig(level=logging.INFO)
         self._scope = ExitStack()
         self._scope.enter_context(process_group())
         self.settings = settings

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from nemo_runspec.errors import DataError
 from nemotron.recipes.nano3.rewards import find_reward
 from nemotron.recipes.nano3.settings import Settings
+from nemotron.recipes.nano3.text_sources import read_text
 
 
 class Question(Settings):
@@ -34,23 +34,18 @@ def load_questions(path: Path) -> list[Question]:
     """The questions of a file.
 
     Raises:
-        DataError: no such file, no line, or a line that is no question (with its number).
+        DataError: as `read_text`, or a line that is no question (with its number).
         ConfigError: a question names a reward that does not exist.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; run data_prep_rl again") from error
-    questions = [_parse(line, origin=f"{path}:{number}") for number, line in enumerate(lines, start=1)]
-    if not questions:
-        raise DataError(f"{path}: no questions; run data_prep_rl with more")
-    return questions
+    # Not splitlines(): JSON may have line separators other than \n inside its strings.
+    lines = [line for line in enumerate(read_text(path).split("\n"), start=1) if line[1].strip()]
+    return [_parse(line, origin=f"{path}:{number}") for number, line in lines]
 
 
 def _parse(line: str, *, origin: str) -> Question:
     try:
-        question = Question.model_validate(json.loads(line))
-    except (ValueError, ValidationError) as error:
+        question = Question.model_validate_json(line)
+    except ValidationError as error:
         raise DataError(f'{origin}: not {{"prompt", "answer", "reward"}}: {line[:80]!r}') from error
     find_reward(question.reward, origin=origin)
     return question

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from types import MappingProxyType
 
 from nemo_runspec.errors import ConfigError, did_you_mean
@@ -40,6 +41,6 @@ def find_reward(name: str, *, origin: str) -> RewardFunction:
     return REWARDS[name]
 
 
-def _last_number(text: str) -> float | None:
+def _last_number(text: str) -> Decimal | None:
     numbers = _NUMBER.findall(text)
-    return float(numbers[-1].replace(",", "")) if numbers else None
+    return Decimal(numbers[-1].replace(",", "")) if numbers else None  # a float would round long numbers

@@ -43,8 +43,9 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        bad = content[error.start]
-        raise DataError(f"{path}: not UTF-8: byte 0x{bad:02x} at {error.start}; convert it to UTF-8") from error
+        position = error.start + len(content) - len(error.object)  # the codec counts from behind a byte order mark
+        bad = content[position]
+        raise DataError(f"{path}: not UTF-8: byte 0x{bad:02x} at {position}; convert it to UTF-8") from error
     if not text.strip():
         raise DataError(f"{path}: empty ({len(content)} bytes, no text); {_NEXT_STEP}")
     return text.replace("\r\n", "\n")
@@ -59,7 +60,8 @@ def cut_documents(text: str, *, target_chars: int) -> list[str]:
         if len(current) >= target_chars:
             documents.append(current.strip("\n"))
             current = ""
-    return [*documents, current.strip("\n")] if current.strip() else documents
+    documents.append(current.strip("\n"))
+    return [document for document in documents if document.strip()]
 
 
 def _pieces(text: str, target_chars: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import signal
 import sys
 import threading
@@ -28,8 +29,10 @@ TERMINATED = 128 + signal.SIGTERM
 def run_script(main: Callable[[Path], None]) -> None:
     """Call `main` with the path given by `--config`; an error meant for a person becomes one line and exit code 2.
 
-    SIGTERM raises SystemExit(143) in the main thread, so that `finally` blocks run.
+    SIGTERM raises SystemExit(143) in the main thread, so that `finally` blocks run. Log records from INFO on go to
+    standard error, unless logging is set up already.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="train.yaml of this run")
     config_path: Path = parser.parse_args().config

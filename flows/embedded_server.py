@@ -1,0 +1,74 @@
+"""A Prefect server for one flow run on this machine: its own process and SQLite file, gone when the flow is.
+
+Prefect can start such a server itself, but in the terminal's process group and without a tie to its parent: Ctrl-C ends
+the server before the flow has told it what happened, and a killed flow leaves the server behind (Prefect 3.8.8).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from nemo_runspec.errors import RequirementError
+
+START_TIMEOUT_S = 180.0  # an idle machine needs 5 s, a busy one has been seen to need 40
+STOP_TIMEOUT_S = 10.0
+# As prefect.server.api.server.SubprocessASGIServer (3.8.8) sets them: no UI, no scheduler, settings are final.
+SERVER_ENV = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+
+@contextmanager
+def embedded_server(log_path: Path) -> Iterator[str]:
+    """Yield the API URL of a server that lives as long as the block; its output goes to `log_path`.
+
+    Raises:
+        RequirementError: it does not answer within `START_TIMEOUT_S` seconds.
+    """
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener, log_path.open("ab") as log:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        process = subprocess.Popen(
+            server_command(listener.fileno()),
+            env={**os.environ, **SERVER_ENV},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(listener.fileno(),),
+        )
+    try:
+        wait_for_server(url, log_path)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def server_command(listener_fd: int) -> list[str]:
+    """Serve on the socket that is already listening, so that no port is lost between choosing and using it."""
+    tied_to_parent = [sys.executable, "-m", "nemo_runspec.jobs.child", str(os.getpid())]
+    uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    return [*tied_to_parent, *uvicorn, "--fd", str(listener_fd), "--log-level", "error", "--lifespan", "on"]
+
+
+def wait_for_server(url: str, log_path: Path) -> None:
+    """Return when the server answers; the request waits in the listening socket until it does."""
+    try:
+        with urlopen(f"{url}/health", timeout=START_TIMEOUT_S):
+            return
+    except (URLError, OSError) as error:
+        raise RequirementError(
+            f"the embedded Prefect server did not answer within {START_TIMEOUT_S:.0f} s: {error}; see {log_path}, "
+            "or run with --plain, without Prefect"
+        ) from error
