@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from nemotron.recipes.nano3.questions import Question, load_questions
 from nemotron.recipes.nano3.ray_session import STATEFUL_WORKER, STATELESS_WORKER, ray_session
 from nemotron.recipes.nano3.settings import parse_settings
 from nemotron.recipes.nano3.shuffling import item_at
+
+logger = logging.getLogger(__name__)
 
 
 def main(config_path: Path) -> None:
@@ -84,7 +87,10 @@ def align(
 ) -> None:
     """Sample with all workers, train on what they bring, again and again; goes on after the checkpointed iterations."""
     per_iter, seed = settings.train.prompts_per_iter, settings.train.seed
-    for step in range(ray.get(trainer.done_steps.remote()) + 1, settings.train.train_iters + 1):
+    done = ray.get(trainer.done_steps.remote())
+    if done:
+        logger.info("resumed from step %d", done)
+    for step in range(done + 1, settings.train.train_iters + 1):
         started = time.perf_counter()
         numbers = range((step - 1) * per_iter, step * per_iter)
         chosen = [questions[item_at(number, num_items=len(questions), seed=seed)] for number in numbers]

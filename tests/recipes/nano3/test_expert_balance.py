@@ -4,16 +4,17 @@ from megatron.core.models.mamba.mamba_model import MambaModel
 from tiny_model import draw_tokens, lively_model, tiny_settings
 from torch import Tensor
 
-from nemotron.recipes.nano3.distributed import World
 from nemotron.recipes.nano3.model import build_model
 from nemotron.recipes.nano3.portable_layers import PortableRouter
 from nemotron.recipes.nano3.training import balance_experts
+
+pytestmark = pytest.mark.usefixtures("world")
 
 RATE = 0.001
 
 
 @pytest.fixture
-def model(world: World) -> MambaModel:
+def model() -> MambaModel:
     return lively_model()
 
 
@@ -73,6 +74,6 @@ def test_a_large_bias_makes_every_token_choose_its_expert(model: MambaModel) -> 
     assert router_of(model).local_tokens_per_expert[1] == 2 * 16
 
 
-def test_the_bias_is_saved_with_the_weights_and_the_counts_are_not(world: World) -> None:
+def test_the_bias_is_saved_with_the_weights_and_the_counts_are_not() -> None:
     names = build_model(tiny_settings(), seed=0).state_dict()
     assert [name.rpartition(".")[2] for name in names if "expert" in name.rpartition(".")[2]] == ["expert_bias"]

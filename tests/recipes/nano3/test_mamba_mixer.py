@@ -50,9 +50,7 @@ def test_the_chunk_length_does_not_matter(chunk: int) -> None:
 )
 def test_a_segment_starts_from_a_zero_state(lengths: list[int]) -> None:
     inputs, segments = draw_inputs(100), torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
-    torch.testing.assert_close(
-        chunked_scan(*inputs, segments), recur(*inputs, segments), rtol=1e-10, atol=1e-12
-    )
+    torch.testing.assert_close(chunked_scan(*inputs, segments), recur(*inputs, segments), rtol=1e-10, atol=1e-12)
 
 
 def test_the_scans_gradient_equals_the_recurrences() -> None:

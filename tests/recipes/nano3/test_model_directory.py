@@ -6,7 +6,6 @@ from megatron.core.models.mamba.mamba_model import MambaModel
 from tiny_model import VOCAB_SIZE, draw_tokens, lively_model, logits_of, tiny_settings
 
 from nemo_runspec.errors import CheckpointError
-from nemotron.recipes.nano3.distributed import World
 from nemotron.recipes.nano3.model import (
     build_model,
     count_parameters,
@@ -16,11 +15,13 @@ from nemotron.recipes.nano3.model import (
     weights_of,
 )
 
+pytestmark = pytest.mark.usefixtures("world")
+
 ROUTER = "decoder.layers.2.mlp.router"
 
 
 @pytest.fixture(scope="module")
-def model(world: World) -> MambaModel:
+def model() -> MambaModel:
     return lively_model(seed=1)
 
 
@@ -56,13 +57,13 @@ def test_saving_again_takes_the_place_of_what_was_there(folder: Path, model: Mam
     assert [path.name for path in folder.parent.iterdir() if "partial" in path.name] == []
 
 
-def test_equal_seeds_make_equal_models(world: World) -> None:
+def test_equal_seeds_make_equal_models() -> None:
     one, two, other = (weights_of(build_model(tiny_settings(), seed=seed)) for seed in (3, 3, 4))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["output_layer.weight"], other["output_layer.weight"])
 
 
-def test_all_experts_count_as_parameters(world: World) -> None:
+def test_all_experts_count_as_parameters() -> None:
     few, more = (count_parameters(build_model(tiny_settings(num_experts=number), seed=0)) for number in (2, 3))
     assert more - few == 2 * 32 * 32 + 32  # two matrices of an expert, and its row in the router
 

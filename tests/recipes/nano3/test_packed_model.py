@@ -6,15 +6,16 @@ from megatron.core.models.mamba.mamba_model import MambaModel
 from tiny_model import draw_tokens, lively_model, logits_of
 from torch import Tensor
 
-from nemotron.recipes.nano3.distributed import World
 from nemotron.recipes.nano3.packing import build_packed_params, positions
 from nemotron.recipes.nano3.training import Batch, masked_loss
+
+pytestmark = pytest.mark.usefixtures("world")
 
 LENGTHS = [[40], [7, 33], [1, 2, 3, 4, 30], [20, 20], [31, 1, 8]]
 
 
 @pytest.fixture(scope="module")
-def model(world: World) -> MambaModel:
+def model() -> MambaModel:
     return lively_model()
 
 
