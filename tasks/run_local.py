@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from nemo_runspec.errors import StageFailed
+from nemo_runspec.errors import RunspecError, StageFailed
 from nemo_runspec.execution import build_local_command
 from nemo_runspec.jobs import local
+from nemo_runspec.script import raised_errors
 from nemotron.tasks.progress import follow_progress
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ def run_in_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) ->
     ):
         argv, sys.argv = sys.argv, [str(plan.stage.script), "--config", str(train_path)]
         try:
-            runpy.run_path(str(plan.stage.script), run_name="__main__")
+            with raised_errors():
+                runpy.run_path(str(plan.stage.script), run_name="__main__")
+        except RunspecError as error:
+            raise StageFailed(f"{plan.stage.name}: {error}") from error
         except SystemExit as stop:
             if stop.code not in (None, 0):
                 raise StageFailed(f"{plan.stage.name} exited with code {stop.code}") from stop

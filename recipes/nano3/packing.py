@@ -16,7 +16,7 @@ import torch
 from megatron.core.packed_seq_params import PackedSeqParams
 from torch import Tensor
 
-from nemo_runspec.errors import DataError
+from nemo_runspec.errors import ConfigError, DataError
 from nemotron.recipes.nano3.chat import EncodedChat
 from nemotron.recipes.nano3.training import Batch
 
@@ -75,7 +75,13 @@ def load_rows(path: Path) -> list[PackedRow]:
 
 
 def build_batch(rows: Sequence[PackedRow], *, pack_size: int, pad_id: int) -> Batch:
-    """The rows as one stream [1, rows × pack_size], with the bounds of all conversations; padding is one of its own."""
+    """The rows as one stream [1, rows × pack_size], with the bounds of all conversations; padding is one of its own.
+
+    Raises:
+        ConfigError: a row is longer than `pack_size`.
+    """
+    if (longest := max(len(row.input_ids) for row in rows)) > pack_size:
+        raise ConfigError(f"pack_size = {pack_size}, but a row of the data has {longest} tokens; take the data's own")
     tokens = torch.full((len(rows), pack_size), pad_id)
     learnt = torch.zeros(len(rows), pack_size)
     starts: list[int] = []

@@ -58,3 +58,12 @@ def special_id(tokenizer: Tokenizer, token: str) -> int:
     found = tokenizer.token_to_id(token)
     assert found is not None
     return int(found)
+
+
+def check_same_tokenizer(data_dir: Path, model_dir: Path) -> None:
+    """Raise DataError unless the data was tokenized as the model was trained; other ids would train nonsense."""
+    if load_tokenizer(data_dir).get_vocab() != load_tokenizer(model_dir).get_vocab():
+        raise DataError(
+            f"{data_dir / FILE_NAME} and {model_dir / FILE_NAME} differ: the data was tokenized for another model; "
+            "run the data prep with the tokenizer of the data this model was pretrained on"
+        )

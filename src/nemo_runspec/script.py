@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,20 +21,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nemo_runspec.config.loading import load_config
 from nemo_runspec.config.resolvers import register_resolvers_from_config
-from nemo_runspec.errors import ConfigError, RunspecError
+from nemo_runspec.errors import ConfigError, RequirementError, RunspecError
+from nemo_runspec.jobs.child import end_with_parent
 
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+
+_raise_errors = ContextVar("raise_errors", default=False)
 
 
 def run_script(main: Callable[[Path], None]) -> None:
     """Call `main` with the path given by `--config`; an error meant for a person becomes one line and exit code 2.
 
     SIGTERM raises SystemExit(143) in the main thread, so that `finally` blocks run. Log records from INFO on go to
-    standard error, unless logging is set up already.
+    standard error, unless logging is set up already. Under torchrun the script ends when torchrun does: it runs in a
+    session of its own, which no signal to torchrun's process group reaches.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="train.yaml of this run")
     config_path: Path = parser.parse_args().config
@@ -40,14 +48,24 @@ def run_script(main: Callable[[Path], None]) -> None:
         try:
             main(config_path)
         except RunspecError as error:
-            _refuse(str(error))
+            _refuse(error)
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            where = f" at {error.filename}" if error.filename else ""
-            _refuse(f"disk full{where}: {error.strerror}; free some space and run again, it continues")
+            where = error.filename or os.environ.get("NEMO_RUN_DIR") or Path.cwd()
+            _refuse(RequirementError(f"disk full at {where}: {error.strerror}; free some space and run again"))
+
+
+@contextmanager
+def raised_errors() -> Iterator[None]:
+    """Have `run_script` raise errors meant for a person, within the block, to a caller that runs scripts in-process."""
+    token = _raise_errors.set(True)
+    try:
+        yield
+    finally:
+        _raise_errors.reset(token)
 
 
 def load_train_config(path: str | Path) -> dict[str, Any]:
@@ -77,8 +95,10 @@ def _find_ours(error: BaseException) -> RunspecError | None:
     return cause if cause is None or isinstance(cause, RunspecError) else _find_ours(cause)
 
 
-def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+def _refuse(error: RunspecError) -> NoReturn:
+    if _raise_errors.get():
+        raise error
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     sys.stderr.flush()
     raise SystemExit(REFUSED)
 

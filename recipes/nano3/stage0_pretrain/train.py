@@ -48,7 +48,7 @@ def main(config_path: Path) -> None:
     """Train, evaluate, publish the model."""
     config = load_train_config(config_path)
     tracking = setup_artifact_tracking(config)
-    if config["backend"] == "bridge":
+    if config.get("backend") == "bridge":
         from nemotron.recipes.nano3.bridge import train_with_bridge
 
         log_artifact(train_with_bridge(config, output_dir=Path(config["output_dir"]), finetune=False), tracking)

@@ -31,7 +31,7 @@ from nemotron.recipes.nano3.packing import PackedRow, build_batch, load_rows
 from nemotron.recipes.nano3.publishing import publish_model
 from nemotron.recipes.nano3.settings import Settings, parse_settings
 from nemotron.recipes.nano3.shuffling import item_at
-from nemotron.recipes.nano3.tokenizer import PAD, load_tokenizer, special_id
+from nemotron.recipes.nano3.tokenizer import PAD, check_same_tokenizer, load_tokenizer, special_id
 from nemotron.recipes.nano3.training import Batch, BatchReader, CheckpointSettings, TrainSettings, evaluate, train
 
 
@@ -62,12 +62,13 @@ def main(config_path: Path) -> None:
     """Fine-tune, evaluate on held-out conversations, publish the model."""
     config = load_train_config(config_path)
     tracking = setup_artifact_tracking(config)
-    if config["backend"] == "bridge":
+    if config.get("backend") == "bridge":
         from nemotron.recipes.nano3.bridge import train_with_bridge
 
         log_artifact(train_with_bridge(config, output_dir=Path(config["output_dir"]), finetune=True), tracking)
         return
     settings = parse_settings(SftSettings, config, origin=str(config_path))
+    check_same_tokenizer(settings.data_dir, settings.model_dir)
     pad_id = special_id(load_tokenizer(settings.model_dir), PAD)
     read_train, read_valid = (
         build_reader(

@@ -43,7 +43,7 @@ def main(config_path: Path) -> None:
     """Align, compare with the model before, publish the model."""
     config = load_train_config(config_path)
     tracking = setup_artifact_tracking(config)
-    if config["backend"] == "nemo-rl":
+    if config.get("backend") == "nemo-rl":
         from nemotron.recipes.nano3.nemo_rl import align_with_nemo_rl
 
         log_artifact(align_with_nemo_rl(config, output_dir=Path(config["output_dir"])), tracking)

@@ -12,12 +12,16 @@ PR_SET_PDEATHSIG = 1  # Linux: prctl(2); kept across execve of a program without
 
 def main(argv: list[str]) -> None:
     """Replace this process by the command."""
-    parent = int(argv[0])
+    end_with_parent()
+    if os.getppid() != int(argv[0]):  # it died before the line above
+        sys.exit(143)
+    os.execvp(argv[1], argv[1:])
+
+
+def end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when the thread that started it ends (Linux; nothing elsewhere)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the line above
-            sys.exit(143)
-    os.execvp(argv[1], argv[1:])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from torch import Tensor
 
-from nemo_runspec.errors import DataError
+from nemo_runspec.errors import ConfigError, DataError
 from nemotron.recipes.nano3.chat import EncodedChat
 from nemotron.recipes.nano3.packing import SCHEMA, PackedRow, build_batch, load_rows, pack, save_rows
 
@@ -126,3 +126,8 @@ def test_the_last_token_of_a_chat_never_predicts_the_next_chats_first() -> None:
     batch = build_batch([row(3, 3), row(6)], pack_size=6, pad_id=PAD)
     ends = [2, 5, 11]
     assert batch.loss_mask[0, ends].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_row_longer_than_the_pack_size_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pack_size = 4, but a row of the data has 5 tokens"):
+        build_batch([row(3), row(3, 2)], pack_size=4, pad_id=PAD)
