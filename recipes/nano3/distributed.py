@@ -35,7 +35,7 @@ def process_group() -> Iterator[World]:
         # megatron-core compiles small functions, which needs a C++ compiler and gains nothing here.
         torch.compiler.set_stance("force_eager")
     world = World(rank=int(os.environ.get("RANK", "0")), size=int(os.environ.get("WORLD_SIZE", "1")))
-    store = dist.HashStore() if world.size == 1 else None
+    store = dist.HashStore() if world.size == 1 else None  # type: ignore[attr-defined]  # public, not exported
     dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size)
     parallel_state.initialize_model_parallel()
     try:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,9 +89,7 @@ def test_sigterm_runs_finally_blocks_and_exits_with_143(tmp_path: Path) -> None:
 """
     script.write_text(BODY.format(body=body))
     process = subprocess.Popen([sys.executable, str(script), "--config", str(tmp_path / "c.yaml")])
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for((tmp_path / "ready").exists)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 143
     assert (tmp_path / "cleaned").exists()
@@ -136,3 +135,27 @@ def test_what_cannot_be_resolved_is_refused_by_name(tmp_path: Path, value: str, 
 def test_a_missing_artifact_is_refused_by_the_store(tmp_path: Path) -> None:
     with pytest.raises(ArtifactNotFound, match="v9"):
         load_train_config(save(tmp_path, "run: {model: 'm:v9'}\nx: '${art:model}'\n"))
+
+
+def test_a_worker_of_torchrun_ends_when_torchrun_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    body = """
+    import os, time
+    (config_path.parent / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
+    time.sleep(60)
+"""
+    script.write_text(BODY.format(body=body))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen([*launcher, str(script), "--config", str(tmp_path / "c.yaml")])
+    wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+    process.kill()
+    process.wait(timeout=20)
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid-*")]
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids))
+
+
+def wait_for(ready: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
