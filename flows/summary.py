@@ -156,7 +156,9 @@ def print_summary(pipeline: Pipeline, report: Report) -> None:
         console.print(lineage_text(store, pipeline.results[-1].ref), markup=False)
     if sample := read_sample(pipeline.results, store):
         console.print(
-            f"\n{sample['prompt']!r}: before RL {sample['before']!r}, after {sample['after']!r}", markup=False
+            f"\nasked {sample['prompt']!r}: before RL {sample['before']!r}, after {sample['after']!r}, "
+            f"wanted {sample['answer']!r}",
+            markup=False,
         )
     console.print(f"\nreport: {report.html_path}", markup=False)
     if report.png_path:

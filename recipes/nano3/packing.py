@@ -1,7 +1,7 @@
 """Packed conversations: several in one row of fixed length, kept apart in the model by sequence bounds.
 
-Columns of the parquet file, as Megatron-Bridge reads them: `input_ids`, `loss_mask` (1 where the token is to be
-learnt), `seq_start_id` (where each conversation of the row begins).
+Columns of the parquet file: `input_ids`, `loss_mask` (1 where the token is to be learnt), `seq_start_id` (where each
+conversation of the row begins). bridge.py turns them into what Megatron-Bridge reads.
 """
 
 from __future__ import annotations

@@ -1,0 +1,125 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from small_recipe import CONFIG, options, write_recipe
+
+from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.errors import ArtifactError, ConfigError, DataError, StageFailed
+from nemotron.tasks.stage import run_stage
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_stage_runs_its_script_and_returns_what_it_published(tmp_path: Path, plain: bool) -> None:
+    result = run_stage(write_recipe(tmp_path), options(tmp_path, plain=plain), {})
+    store = LocalStore(tmp_path / ".nemotron" / "artifacts")
+    assert str(result.ref) == "small-data:v0"
+    assert (store.materialize(result.ref) / "text").read_text() == "hello"
+    assert (result.reused, result.made_by) == (False, "run-1")
+
+
+def test_the_same_stage_again_is_reused_and_names_the_run_that_made_it(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path)
+    first = run_stage(stage, options(tmp_path), {})
+    second = run_stage(stage, options(tmp_path, run_id="run-2"), {})
+    assert (second.ref, second.reused, second.made_by) == (first.ref, True, "run-1")
+
+
+@pytest.mark.parametrize(
+    ("override", "reused"), [("checkpoint.save_interval=9", True), ("text=bye", False), ("text=hello", True)]
+)
+def test_only_a_setting_that_changes_the_result_makes_it_run_again(tmp_path: Path, override: str, reused: bool) -> None:
+    stage = write_recipe(tmp_path)
+    run_stage(stage, options(tmp_path), {})
+    assert run_stage(stage, options(tmp_path, override), {}).reused is reused
+
+
+def test_changed_code_makes_it_run_again(tmp_path: Path) -> None:
+    run_stage(write_recipe(tmp_path), options(tmp_path), {})
+    changed = write_recipe(tmp_path, body="print('changed')")
+    assert run_stage(changed, options(tmp_path), {}).reused is False
+
+
+def test_a_changed_source_file_makes_it_run_again(tmp_path: Path) -> None:
+    source = tmp_path / "source.txt"
+    source.write_text("one")
+    stage = write_recipe(tmp_path, config=CONFIG.replace("[]", f"[{source}]"))
+    run_stage(stage, options(tmp_path), {})
+    source.write_text("two")
+    assert run_stage(stage, options(tmp_path), {}).reused is False
+
+
+def test_refresh_makes_a_new_version(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path)
+    run_stage(stage, options(tmp_path), {})
+    assert str(run_stage(stage, options(tmp_path, refresh=True), {}).ref) == "small-data:v1"
+
+
+def test_a_breakpoint_in_a_plain_run_stops_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped_in: list[int] = []
+    monkeypatch.setattr(sys, "breakpointhook", lambda: stopped_in.append(os.getpid()))
+    run_stage(write_recipe(tmp_path, body="breakpoint()"), options(tmp_path, plain=True), {})
+    assert stopped_in == [os.getpid()]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_refusal_of_the_script_is_told_in_its_words_and_final(tmp_path: Path, plain: bool) -> None:
+    stage = write_recipe(tmp_path, body="raise DataError('a.txt: empty')")
+    with pytest.raises(StageFailed, match=r"^data_prep: a\.txt: empty$") as caught:
+        run_stage(stage, options(tmp_path, plain=plain), {})
+    assert caught.value.may_retry is False
+
+
+def test_a_crash_shows_code_log_and_last_lines_and_may_be_retried(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, body="raise KeyError('lost')")
+    with pytest.raises(
+        StageFailed, match=r"data_prep exited with code 1; log: .*log\.txt[\s\S]*KeyError: 'lost'"
+    ) as caught:
+        run_stage(stage, options(tmp_path), {})
+    assert caught.value.may_retry is True
+
+
+def test_a_killed_script_is_named_with_its_signal(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, body="os.kill(os.getpid(), 9)")
+    with pytest.raises(StageFailed, match="data_prep was ended by SIGKILL"):
+        run_stage(stage, options(tmp_path), {})
+
+
+def test_a_script_that_publishes_nothing_is_a_failure(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, body="return")
+    with pytest.raises(StageFailed, match="ended well but published no 'small-data'"):
+        run_stage(stage, options(tmp_path), {})
+
+
+def test_a_slot_that_nothing_fills_is_refused(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, inputs='model = "ModelArtifact"')
+    with pytest.raises(ConfigError, match=r"run\.model is not set; give run\.model=NAME:VERSION \(ModelArtifact\)"):
+        run_stage(stage, options(tmp_path), {})
+
+
+def test_an_artifact_of_another_type_is_refused(tmp_path: Path) -> None:
+    run_stage(write_recipe(tmp_path), options(tmp_path), {})
+    stage = write_recipe(tmp_path, inputs='model = "ModelArtifact"', config=CONFIG + "run: {model: null}\n")
+    with pytest.raises(ArtifactError, match="is a SplitJsonlDataArtifact, expected ModelArtifact"):
+        run_stage(stage, options(tmp_path, "run.model=small-data:v0"), {})
+
+
+def test_a_value_left_to_the_user_is_refused_by_key(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, config=CONFIG.replace("hello", "???"))
+    with pytest.raises(ConfigError, match=r"data_prep: text is not set .*give data_prep\.text=VALUE"):
+        run_stage(stage, options(tmp_path), {})
+
+
+def test_a_missing_source_is_refused(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, config=CONFIG.replace("[]", "[/no/such]"))
+    with pytest.raises(DataError, match=r"sources\.0.*: /no/such is not a file"):
+        run_stage(stage, options(tmp_path), {})
+
+
+def test_the_job_directory_keeps_what_was_asked_and_where_the_code_is_from(tmp_path: Path) -> None:
+    run_stage(write_recipe(tmp_path), options(tmp_path, "text=bye"), {})
+    (job,) = (tmp_path / ".nemotron" / "jobs").glob("*/job.yaml")
+    assert "text=bye" in job.read_text()
+    assert "packages:" in job.read_text()
+    assert "run:" not in (job.parent / "train.yaml").read_text()
