@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from nemotron.tasks.stage import StagePlan
 
 
-def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> None:
-    """Run the script to its end; on an interrupt end its processes first.
+def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_fd: int) -> None:
+    """Run the script to its end; on an interrupt end its processes first. They inherit the stage's lock.
 
     Raises:
         StageFailed: it exited with another code than 0; the message has its error line or the last log lines.
@@ -34,14 +34,13 @@ def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> No
     profile_env = OmegaConf.select(plan.job_config, "run.env.env_vars") or {}
     extra = {"OMP_NUM_THREADS": "1", **{str(k): str(v) for k, v in profile_env.items()}, **env}
     log_path = plan.work_dir / "log.txt"
-    with local.locked(plan.work_dir) as lock_fd:
-        process = local.start(command, env=extra, log_path=log_path, lock_fd=lock_fd)
-        try:
-            with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
-                code = process.wait()
-        except BaseException:
-            local.terminate(process)
-            raise
+    process = local.start(command, env=extra, log_path=log_path, lock_fd=lock_fd)
+    try:
+        with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
+            code = process.wait()
+    except BaseException:
+        local.terminate(process)
+        raise
     if code != 0:
         raise stage_failure(plan.stage.name, code, log_path)
 
@@ -59,11 +58,7 @@ def stage_failure(stage: str, code: int, log_path: Path) -> StageFailed:
 
 def run_in_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> None:
     """Run the script inside this process, so that `breakpoint()` in it works."""
-    with (
-        local.locked(plan.work_dir),
-        _environment(env),
-        follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl", live=False),
-    ):
+    with _environment(env), follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl", live=False):
         argv, sys.argv = sys.argv, [str(plan.stage.script), "--config", str(train_path)]
         try:
             with raised_errors():

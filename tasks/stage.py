@@ -29,6 +29,7 @@ from nemo_runspec.config import (
 )
 from nemo_runspec.env import parse_env
 from nemo_runspec.errors import ConfigError, DataError, StageFailed
+from nemo_runspec.jobs import local
 from nemotron.tasks.requirements import check_requirements
 from nemotron.tasks.run_local import run_in_process, run_process
 
@@ -92,11 +93,12 @@ def run_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifact
     started = time.monotonic()
     store = LocalStore(store_root(options))
     plan = plan_stage(stage, options, inputs, store)
-    ref = None if options.refresh else find_reusable(plan, store)
-    reused = ref is not None
-    if ref is None:
-        execute(plan, options)
-        ref = collect(plan, store)
+    with local.locked(plan.work_dir) as lock_fd:
+        ref = None if options.refresh else find_reusable(plan, store)
+        reused = ref is not None
+        if ref is None:
+            execute(plan, options, lock_fd)
+            ref = collect(plan, store)
     return StageResult(
         stage=stage.name,
         ref=ref,
@@ -234,13 +236,16 @@ def find_reusable(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
     return ref
 
 
-def execute(plan: StagePlan, options: StageOptions) -> None:
+def execute(plan: StagePlan, options: StageOptions, lock_fd: int) -> None:
     """Save the configs and run the script: in a process of its own, or in this one when `plain`."""
     job_dir = generate_job_dir(plan.stage.name, options.home.parent)
     train_config = extract_train_config(plan.job_config, for_remote=False)
     _, train_path = save_configs(plan.job_config, train_config, job_dir)
-    run = run_in_process if options.plain else run_process
-    run(plan, Path(train_path), script_environment(plan, options))
+    env = script_environment(plan, options)
+    if options.plain:
+        run_in_process(plan, train_path, env)
+    else:
+        run_process(plan, train_path, env, lock_fd)
 
 
 def script_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:

@@ -1,5 +1,6 @@
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,12 @@ def test_the_job_directory_keeps_what_was_asked_and_where_the_code_is_from(tmp_p
     assert "text=bye" in job.read_text()
     assert "packages:" in job.read_text()
     assert "run:" not in (job.parent / "train.yaml").read_text()
+
+
+def test_of_two_runs_at_once_one_makes_the_artifact_and_the_other_takes_it(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, body="import time; time.sleep(1)")
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run_stage, stage, options(tmp_path, run_id=f"run-{number}"), {}) for number in (1, 2)]
+        results = [run.result() for run in runs]
+    assert sorted(result.reused for result in results) == [False, True]
+    assert {str(result.ref) for result in results} == {"small-data:v0"}

@@ -8,42 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nemo_runspec.errors import RunspecError
+logger = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
 GRACE_S = 20.0
 
 
 @contextlib.contextmanager
-def locked(work_dir: Path, *, timeout_s: float = 60.0) -> Iterator[int]:
+def locked(work_dir: Path) -> Iterator[int]:
     """Hold the stage's lock; yields its file descriptor, to be inherited by the stage's process.
 
-    Raises:
-        RunspecError: another run holds the lock for longer than `timeout_s` seconds.
+    Waits as long as another run works on the stage, and says so.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    fd = os.open(work_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    path = work_dir / LOCK_NAME
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RunspecError(
-                        f"{work_dir}: another run is working on this very stage and still was after "
-                        f"{timeout_s:.0f} s; wait for it, or end it (fuser {work_dir / LOCK_NAME})"
-                    ) from None
-                time.sleep(0.2)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another run is working on this very stage; waiting for it (who: fuser %s)", path)
+            fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
     finally:
         os.close(fd)
