@@ -57,6 +57,15 @@ class CheckpointSettings(Settings):
     keep: int = Field(default=2, ge=1)
 
 
+class LoopSettings(Settings):
+    """What all training stages have in common."""
+
+    train: TrainSettings
+    optimizer: OptimizerSettings
+    checkpoint: CheckpointSettings
+    output_dir: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """One micro-batch, all [batch, seq]: `tokens`, `labels`, `positions` int64, `loss_mask` float.

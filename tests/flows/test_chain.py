@@ -78,6 +78,13 @@ def test_lineage_leads_from_the_rl_model_to_the_text_files(store: LocalStore, mo
     assert all(source["sha256"].startswith("sha256:") for source in sources)
 
 
+@pytest.mark.usefixtures("store")
+def test_the_stages_results_are_kept_by_prefect_as_json_references(prefect_home: Path) -> None:
+    kept = "".join(path.read_text() for path in (prefect_home / "storage").iterdir()).replace('\\"', '"')
+    named = re.findall(r'"ref": {"name": "nano3-([\w-]+)", "type": "\w+", "version": "v0"', kept)
+    assert set(OUTPUTS) <= set(named)
+
+
 def test_training_learns(chain_project: Project, store: LocalStore) -> None:
     losses = [row["loss"] for row in read_metrics(chain_project.work_dir("pretrain") / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 2.5

@@ -24,24 +24,19 @@ from nemo_runspec.artifacts import log_artifact, setup_artifact_tracking
 from nemo_runspec.script import load_train_config, run_script
 from nemotron.recipes.nano3.distributed import process_group
 from nemotron.recipes.nano3.model import ModelSettings, build_model
-from nemotron.recipes.nano3.optimizer import OptimizerSettings
 from nemotron.recipes.nano3.pretrain_batches import build_readers
-from nemotron.recipes.nano3.publishing import publish_model
-from nemotron.recipes.nano3.settings import Settings, parse_settings
+from nemotron.recipes.nano3.publishing import train_and_publish
+from nemotron.recipes.nano3.settings import parse_settings
 from nemotron.recipes.nano3.tokenizer import load_tokenizer
-from nemotron.recipes.nano3.training import CheckpointSettings, TrainSettings, evaluate, train
+from nemotron.recipes.nano3.training import LoopSettings
 
 
-class PretrainSettings(Settings):
+class PretrainSettings(LoopSettings):
     """All that train.yaml says; `data_dir` is a pretraining data artifact."""
 
     backend: Literal["megatron-core"]
     data_dir: Path
     model: ModelSettings
-    train: TrainSettings
-    optimizer: OptimizerSettings
-    checkpoint: CheckpointSettings
-    output_dir: Path
 
 
 def main(config_path: Path) -> None:
@@ -65,27 +60,16 @@ def main(config_path: Path) -> None:
             seq_length=model_settings.seq_length,
             cache_dir=settings.output_dir / "index-cache",
         )
-        loss = train(
+        train_and_publish(
             model,
-            read_train,
-            train=settings.train,
-            optimizer=settings.optimizer,
-            checkpoint=settings.checkpoint,
-            output_dir=settings.output_dir,
+            model_settings,
+            read_train=read_train,
+            read_valid=read_valid,
+            settings=settings,
+            tokenizer_dir=settings.data_dir,
             world=world,
+            tracking=tracking,
         )
-        valid_loss = evaluate(model, read_valid, train=settings.train, world=world)
-        if world.is_main:
-            publish_model(
-                model,
-                model_settings,
-                output_dir=settings.output_dir,
-                tokenizer_dir=settings.data_dir,
-                step=settings.train.train_iters,
-                final_loss=loss,
-                metadata={"valid_loss": valid_loss},
-                tracking=tracking,
-            )
 
 
 if __name__ == "__main__":

@@ -26,26 +26,21 @@ from nemo_runspec.artifacts import log_artifact, setup_artifact_tracking
 from nemo_runspec.script import load_train_config, run_script
 from nemotron.recipes.nano3.distributed import process_group
 from nemotron.recipes.nano3.model import load_model
-from nemotron.recipes.nano3.optimizer import OptimizerSettings
 from nemotron.recipes.nano3.packing import PackedRow, build_batch, load_rows
-from nemotron.recipes.nano3.publishing import publish_model
-from nemotron.recipes.nano3.settings import Settings, parse_settings
+from nemotron.recipes.nano3.publishing import train_and_publish
+from nemotron.recipes.nano3.settings import parse_settings
 from nemotron.recipes.nano3.shuffling import item_at
 from nemotron.recipes.nano3.tokenizer import PAD, check_same_tokenizer, load_tokenizer, special_id
-from nemotron.recipes.nano3.training import Batch, BatchReader, CheckpointSettings, TrainSettings, evaluate, train
+from nemotron.recipes.nano3.training import Batch, BatchReader, LoopSettings
 
 
-class SftSettings(Settings):
+class SftSettings(LoopSettings):
     """All that train.yaml says; `pack_size` is the data's."""
 
     backend: Literal["megatron-core"]
     data_dir: Path
     pack_size: int = Field(ge=1)
     model_dir: Path
-    train: TrainSettings
-    optimizer: OptimizerSettings
-    checkpoint: CheckpointSettings
-    output_dir: Path
 
 
 def build_reader(rows: list[PackedRow], *, pack_size: int, pad_id: int, seed: int) -> BatchReader:
@@ -81,27 +76,16 @@ def main(config_path: Path) -> None:
     )
     with process_group() as world:
         model, model_settings = load_model(settings.model_dir)
-        loss = train(
+        train_and_publish(
             model,
-            read_train,
-            train=settings.train,
-            optimizer=settings.optimizer,
-            checkpoint=settings.checkpoint,
-            output_dir=settings.output_dir,
+            model_settings,
+            read_train=read_train,
+            read_valid=read_valid,
+            settings=settings,
+            tokenizer_dir=settings.model_dir,
             world=world,
+            tracking=tracking,
         )
-        valid_loss = evaluate(model, read_valid, train=settings.train, world=world)
-        if world.is_main:
-            publish_model(
-                model,
-                model_settings,
-                output_dir=settings.output_dir,
-                tokenizer_dir=settings.model_dir,
-                step=settings.train.train_iters,
-                final_loss=loss,
-                metadata={"valid_loss": valid_loss},
-                tracking=tracking,
-            )
 
 
 if __name__ == "__main__":
