@@ -20,8 +20,6 @@ from nemo_runspec.errors import RequirementError
 
 START_TIMEOUT_S = 180.0  # an idle machine needs 5 s, a busy one has been seen to need 40
 STOP_TIMEOUT_S = 10.0
-# uvicorn drops an idle connection after 5 s; the flow, silent during a stage, then loses 2 s on each to find out.
-KEEP_ALIVE_S = 24 * 3600
 # As prefect.server.api.server.SubprocessASGIServer (3.8.8) sets them: no UI, no scheduler, settings are final.
 SERVER_ENV = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
@@ -61,8 +59,7 @@ def server_command(listener_fd: int) -> list[str]:
     """Serve on the socket that is already listening, so that no port is lost between choosing and using it."""
     tied_to_parent = [sys.executable, "-m", "nemo_runspec.jobs.child", str(os.getpid())]
     uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    serving = ["--fd", str(listener_fd), "--log-level", "error", "--lifespan", "on"]
-    return [*tied_to_parent, *uvicorn, *serving, "--timeout-keep-alive", str(KEEP_ALIVE_S)]
+    return [*tied_to_parent, *uvicorn, "--fd", str(listener_fd), "--log-level", "error", "--lifespan", "on"]
 
 
 def wait_for_server(url: str, log_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The Prefect tasks: one for each kind of stage, each a thin skin over `run_stage`.
 
-Call them directly, never with `.submit()`: signals and cancels do not reach submitted tasks.
+Call them directly, never with `.submit()`: signals and cancels do not reach submitted tasks. They bear no tags: for
+each tag Prefect asks the server for a concurrency slot, which a busy SQLite answers by 503; the client then waits 2 s.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ _COMMON: dict[str, Any] = {
 }
 
 
-@task(name="data-prep", tags=["data-prep"], **_COMMON)
+@task(name="data-prep", **_COMMON)
 def data_prep(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
     """Turn text into a data artifact."""
     return run_stage(stage, options, inputs)
 
 
-@task(name="train", tags=["train"], **_COMMON)
+@task(name="train", **_COMMON)
 def train(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
     """Pretrain or fine-tune a model."""
     return run_stage(stage, options, inputs)
 
 
-@task(name="align", tags=["align"], **_COMMON)
+@task(name="align", **_COMMON)
 def align(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
     """Align a model by reinforcement learning."""
     return run_stage(stage, options, inputs)
