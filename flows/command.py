@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nemo_runspec.errors import RunspecError
 from nemotron.flows.chain import Pipeline
-from nemotron.flows.embedded_server import embedded_server
+from nemotron.flows.embedded_server import check_server, embedded_server
 from nemotron.flows.nano3_stages import STAGES, new_pipeline, run_chain
 
 EPILOG = f"""\
@@ -107,7 +107,8 @@ def prefect_server(log_path: Path) -> Iterator[None]:
     """Have a Prefect server for the block."""
     from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
-    if PREFECT_API_URL.value():
+    if own_url := PREFECT_API_URL.value():
+        check_server(own_url)
         yield
         return
     with (

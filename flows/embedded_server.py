@@ -13,13 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from nemo_runspec.errors import RequirementError
 
 START_TIMEOUT_S = 180.0  # an idle machine needs 5 s, a busy one has been seen to need 40
 STOP_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 15.0
 # As prefect.server.api.server.SubprocessASGIServer (3.8.8) sets them: no UI, no scheduler, settings are final.
 SERVER_ENV = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
@@ -55,6 +55,18 @@ def embedded_server(log_path: Path) -> Iterator[str]:
             process.wait()
 
 
+def check_server(url: str) -> None:
+    """Raise RequirementError unless a server answers at this API URL, which the user has set."""
+    try:
+        with urlopen(f"{url}/health", timeout=ANSWER_TIMEOUT_S):
+            return
+    except (OSError, ValueError) as error:
+        raise RequirementError(
+            f"Prefect API URL {url!r} (from PREFECT_API_URL or your Prefect profile) does not answer: {error}; "
+            "start that server, unset the URL, or run with --plain, without Prefect"
+        ) from error
+
+
 def server_command(listener_fd: int) -> list[str]:
     """Serve on the socket that is already listening, so that no port is lost between choosing and using it."""
     tied_to_parent = [sys.executable, "-m", "nemo_runspec.jobs.child", str(os.getpid())]
@@ -67,7 +79,7 @@ def wait_for_server(url: str, log_path: Path) -> None:
     try:
         with urlopen(f"{url}/health", timeout=START_TIMEOUT_S):
             return
-    except (URLError, OSError) as error:
+    except OSError as error:
         raise RequirementError(
             f"the embedded Prefect server did not answer within {START_TIMEOUT_S:.0f} s: {error}; see {log_path}, "
             "or run with --plain, without Prefect"

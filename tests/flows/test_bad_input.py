@@ -114,6 +114,12 @@ def test_an_unreadable_store_is_refused(project: Project) -> None:
     assert re.search("artifact store .*/store: .*NEMOTRON_STORE", refusal(project.run(*PREP)))
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "prefect.example/api"])
+def test_a_prefect_server_that_does_not_answer_is_named(project: Project, url: str) -> None:
+    project.env["PREFECT_API_URL"] = url
+    assert f"Prefect API URL '{url}'" in refusal(project.run("--stages", "data_prep_pretrain"))
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
