@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from flow_process import Project
+from flow_process import Project, wait_until
 
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.metrics_log import read_metrics
@@ -111,6 +111,30 @@ def test_the_samples_are_of_held_out_questions(store: LocalStore, model: Artifac
     trained = {json.loads(line)["prompt"] for line in (data / "train.jsonl").read_text().splitlines()}
     assert len(asked) == 200
     assert not asked & trained
+
+
+@pytest.mark.usefixtures("store")
+def test_rl_goes_on_from_its_checkpoint_after_its_flow_was_killed(chain_project: Project) -> None:
+    short = ("--stages", "rl", "rl.train.train_iters=8", "rl.checkpoint.save_interval=2")
+    before = set((chain_project.folder / ".nemotron" / "work").iterdir())
+    process = chain_project.start(*short)
+    wait_until(lambda: 3 in new_steps(chain_project, before), timeout_s=180)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: not chain_project.processes(), timeout_s=60)  # Ray's processes are among them
+
+    done = chain_project.run(*short)
+
+    assert done.returncode == 0, done.stderr
+    assert new_steps(chain_project, before) == list(range(1, 9))
+    (work_dir,) = set((chain_project.folder / ".nemotron" / "work").iterdir()) - before
+    assert re.search("resumed from step [24]$", (work_dir / "log.txt").read_text(), re.MULTILINE)
+
+
+def new_steps(project: Project, before: set[Path]) -> list[float]:
+    """The steps logged in work directories that were not there before."""
+    found = set((project.folder / ".nemotron" / "work").iterdir()) - before
+    return [row["step"] for folder in found for row in read_metrics(folder / "metrics.jsonl")]
 
 
 @pytest.mark.usefixtures("store")
