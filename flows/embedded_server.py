@@ -6,9 +6,7 @@ the server before the flow has told it what happened, and a killed flow leaves t
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from nemo_runspec.errors import RequirementError
+from nemo_runspec.jobs import local
 
 START_TIMEOUT_S = 180.0  # an idle machine needs 5 s, a busy one has been seen to need 40
 STOP_TIMEOUT_S = 10.0
@@ -31,28 +30,15 @@ def embedded_server(log_path: Path) -> Iterator[str]:
     Raises:
         RequirementError: it does not answer within `START_TIMEOUT_S` seconds.
     """
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as listener, log_path.open("ab") as log:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        process = subprocess.Popen(
-            server_command(listener.fileno()),
-            env={**os.environ, **SERVER_ENV},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(listener.fileno(),),
-        )
+        command = server_command(listener.fileno())
+        process = local.start(command, env=SERVER_ENV, log_path=log_path, inherited_fd=listener.fileno())
     try:
         wait_for_server(url, log_path)
         yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        local.terminate(process, grace_s=STOP_TIMEOUT_S)
 
 
 def check_server(url: str) -> None:
@@ -69,9 +55,8 @@ def check_server(url: str) -> None:
 
 def server_command(listener_fd: int) -> list[str]:
     """Serve on the socket that is already listening, so that no port is lost between choosing and using it."""
-    tied_to_parent = [sys.executable, "-m", "nemo_runspec.jobs.child", str(os.getpid())]
     uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    return [*tied_to_parent, *uvicorn, "--fd", str(listener_fd), "--log-level", "error", "--lifespan", "on"]
+    return [*uvicorn, "--fd", str(listener_fd), "--log-level", "error", "--lifespan", "on"]
 
 
 def wait_for_server(url: str, log_path: Path) -> None:

@@ -22,6 +22,8 @@ from nemotron.tasks.progress import follow_progress
 if TYPE_CHECKING:
     from nemotron.tasks.stage import StagePlan
 
+SHOWN_LINES = 15
+
 
 def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_fd: int) -> None:
     """Run the script to its end; on an interrupt end its processes first. They inherit the stage's lock.
@@ -34,7 +36,8 @@ def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_
     profile_env = OmegaConf.select(plan.job_config, "run.env.env_vars") or {}
     extra = {"OMP_NUM_THREADS": "1", **{str(k): str(v) for k, v in profile_env.items()}, **env}
     log_path = plan.work_dir / "log.txt"
-    process = local.start(command, env=extra, log_path=log_path, lock_fd=lock_fd)
+    begin = local.log_size(log_path)
+    process = local.start(command, env=extra, log_path=log_path, inherited_fd=lock_fd)
     try:
         with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
             code = process.wait()
@@ -42,17 +45,20 @@ def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_
         local.terminate(process)
         raise
     if code != 0:
-        raise stage_failure(plan.stage.name, code, log_path)
+        raise stage_failure(plan.stage.name, code, log_path, begin=begin)
 
 
-def stage_failure(stage: str, code: int, log_path: Path) -> StageFailed:
-    """One line when the script said why (`error: …`), else the exit reason and the last log lines."""
-    lines = local.tail(log_path)
+def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> StageFailed:
+    """One line when the script said why (`error: …`), else the exit reason and the last log lines.
+
+    The log of this attempt begins at the byte `begin`; before it are those of earlier ones.
+    """
+    lines = local.tail(log_path, begin=begin)
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if said:
         return StageFailed(f"{stage}: {said[-1]}")
     reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    message = "\n".join([f"{stage} {reason}; log: {log_path}", *(f"    {line}" for line in lines)])
+    message = "\n".join([f"{stage} {reason}; log: {log_path}", *(f"    {line}" for line in lines[-SHOWN_LINES:])])
     return StageFailed(message, may_retry=True)
 
 

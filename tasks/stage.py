@@ -125,7 +125,7 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
         plain_container(job_config),
         code=fp.digest_code(fp.recipe_code(stage.script), root=stage.script.parent.parent),
         inputs={slot: ref.digest for slot, ref in pinned.items()},
-        sources=digest_sources(stage, job_config, runspec),
+        sources={key: fp.digest_file(path) for key, path in find_sources(stage, job_config, runspec).items()},
         image=runspec.image,
     )
     suffix = f"-{options.run_id}" if options.refresh else ""
@@ -145,7 +145,7 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     job_config = merge_config(stage, options, runspec)
     check_requirements(stage.name, job_config)
     check_complete(stage, job_config)
-    digest_sources(stage, job_config, runspec)
+    find_sources(stage, job_config, runspec)
     extract_train_config(job_config, for_remote=False)
     store = LocalStore(store_root(options))
     for slot, type_name in runspec.artifacts.inputs.items():
@@ -213,9 +213,9 @@ def resolve_slot(stage: Stage, slot: str, type_name: str, job_config: DictConfig
     return store.resolve(str(requested), expected_type=type_name)
 
 
-def digest_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> dict[str, str]:
-    """Digest of each input file that the config names."""
-    digests: dict[str, str] = {}
+def find_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> dict[str, Path]:
+    """Each input file that the config names, by its place there."""
+    found: dict[str, Path] = {}
     for key in runspec.artifacts.sources:
         for position, source in enumerate(OmegaConf.select(job_config, key) or []):
             path = Path(source["path"] if isinstance(source, DictConfig) else source)
@@ -224,8 +224,8 @@ def digest_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.R
                     f"{stage.name}: {key}.{position}.path: {path} is not a file (from config "
                     f"{job_config.run.cli.config!r}); give a UTF-8 text file with {key}.{position}.path=FILE"
                 )
-            digests[f"{key}.{position}"] = fp.digest_file(path)
-    return digests
+            found[f"{key}.{position}"] = path
+    return found
 
 
 def find_reusable(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:

@@ -87,6 +87,18 @@ def test_a_killed_script_is_named_with_its_signal(tmp_path: Path) -> None:
         run_stage(stage, options(tmp_path), {})
 
 
+def test_the_reason_of_an_earlier_attempt_is_not_told_again(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    kill = f"os.kill(os.getpid(), 9) if Path({str(marker)!r}).exists() else None"
+    stage = write_recipe(tmp_path, body=f"{kill}; raise DataError('the old reason')")
+    with pytest.raises(StageFailed, match="the old reason"):
+        run_stage(stage, options(tmp_path), {})
+    marker.touch()
+    with pytest.raises(StageFailed, match="was ended by SIGKILL") as caught:
+        run_stage(stage, options(tmp_path), {})
+    assert caught.value.may_retry is True
+
+
 def test_a_script_that_publishes_nothing_is_a_failure(tmp_path: Path) -> None:
     stage = write_recipe(tmp_path, body="return")
     with pytest.raises(StageFailed, match="ended well but published no 'small-data'"):

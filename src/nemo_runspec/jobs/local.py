@@ -42,8 +42,10 @@ def locked(work_dir: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def start(command: Sequence[str], *, env: Mapping[str, str], log_path: Path, lock_fd: int) -> subprocess.Popen[bytes]:
-    """Start `command` in a session of its own, its output appended to `log_path`."""
+def start(
+    command: Sequence[str], *, env: Mapping[str, str], log_path: Path, inherited_fd: int
+) -> subprocess.Popen[bytes]:
+    """Start `command` in a session of its own, its output appended to `log_path`; it gets the file descriptor too."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
     wrapped = [sys.executable, "-m", "nemo_runspec.jobs.child", str(os.getpid()), *command]
     with log_path.open("ab") as log:
@@ -54,12 +56,12 @@ def start(command: Sequence[str], *, env: Mapping[str, str], log_path: Path, loc
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=(lock_fd,),
+            pass_fds=(inherited_fd,),
         )
 
 
 def terminate(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> None:
-    """SIGTERM to the stage's process group, SIGKILL to what is left after `grace_s` seconds."""
+    """SIGTERM to the group of a process that `start` began, SIGKILL to what is left after `grace_s` seconds."""
     for signum, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signum)
@@ -69,11 +71,15 @@ def terminate(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> 
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def tail(path: Path, num_lines: int = 15) -> list[str]:
-    """The last lines of a log, at most 64 KiB of it."""
+def log_size(path: Path) -> int:
+    """Bytes in the log, 0 if there is none: where the output of the next process begins."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def tail(path: Path, *, begin: int) -> list[str]:
+    """The lines of a log from the byte `begin` on, at most the last 64 KiB of it."""
     if not path.exists():
         return []
     with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 65536))
-        return file.read().decode("utf-8", errors="replace").splitlines()[-num_lines:]
+        file.seek(max(begin, log_size(path) - 65536))
+        return file.read().decode("utf-8", errors="replace").splitlines()
