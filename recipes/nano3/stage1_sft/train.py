@@ -26,7 +26,8 @@ from nemo_runspec.artifacts import log_artifact, setup_artifact_tracking
 from nemo_runspec.script import load_train_config, run_script
 from nemotron.recipes.nano3.distributed import process_group
 from nemotron.recipes.nano3.model import load_model
-from nemotron.recipes.nano3.packing import PackedRow, build_batch, load_rows
+from nemotron.recipes.nano3.packed_batches import build_batch
+from nemotron.recipes.nano3.packing import PackedRow, load_rows
 from nemotron.recipes.nano3.publishing import train_and_publish
 from nemotron.recipes.nano3.settings import parse_settings
 from nemotron.recipes.nano3.shuffling import item_at

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 from nemotron.recipes.nano3.mamba_mixer import CHUNK, causal_conv, chunked_scan, segment_ids
-from nemotron.recipes.nano3.packing import build_packed_params
+from nemotron.recipes.nano3.packed_batches import build_packed_params
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 

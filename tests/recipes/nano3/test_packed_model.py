@@ -6,7 +6,7 @@ from megatron.core.models.mamba.mamba_model import MambaModel
 from tiny_model import draw_tokens, lively_model, logits_of
 from torch import Tensor
 
-from nemotron.recipes.nano3.packing import build_packed_params, positions
+from nemotron.recipes.nano3.packed_batches import build_packed_params, positions
 from nemotron.recipes.nano3.training import Batch, masked_loss
 
 pytestmark = pytest.mark.usefixtures("world")

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from nemo_runspec.errors import ConfigError, DataError
 from nemotron.recipes.nano3.chat import EncodedChat
-from nemotron.recipes.nano3.packing import SCHEMA, PackedRow, build_batch, load_rows, pack, save_rows
+from nemotron.recipes.nano3.packed_batches import build_batch
+from nemotron.recipes.nano3.packing import SCHEMA, PackedRow, load_rows, pack, save_rows
 
 PAD = 1
 
