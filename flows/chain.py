@@ -20,7 +20,6 @@ from nemotron.tasks.stage import (
     check_stage,
     output_name,
     run_stage,
-    store_root,
 )
 
 StageRunner = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult]
@@ -103,7 +102,7 @@ class Pipeline:
 
     def _newest(self, wanted: NewestOf) -> ArtifactRef:
         name = output_name(nemo_runspec.parse(self.stage(wanted.stage).script))
-        return LocalStore(store_root(self.options)).resolve(f"{name}:latest")
+        return LocalStore(self.options.store_root).resolve(f"{name}:latest")
 
 
 @dataclass(kw_only=True)

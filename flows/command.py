@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
-from nemo_runspec.errors import RunspecError
+from nemo_runspec.errors import ConfigError, RunspecError
+from nemo_runspec.settings import load_settings
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.embedded_server import check_server, embedded_server
 from nemotron.flows.nano3_stages import STAGES, new_pipeline, run_chain
+from nemotron.flows.runs import RunRequest, driving, follow, load_request, save_request, start_in_background
+from nemotron.tasks.interrupts import Detached
 
 EPILOG = f"""\
 overrides: STAGE.key=value changes one setting of one stage, e.g.
@@ -38,57 +44,115 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", default="tiny", help="config of every stage: tiny (default), default")
     parser.add_argument("--profile", help="where to run: a table of env.toml")
     parser.add_argument("--stages", default="", help="only these, comma-separated; others' newest artifacts are used")
+    parser.add_argument("--detach", action="store_true", help="run in the background, also after this login ends")
+    parser.add_argument("--attach", metavar="RUN_ID", help="follow a run or take it up again; no job is repeated")
     parser.add_argument("--refresh", action="store_true", help="run the stages even if their artifacts exist")
     parser.add_argument("--plain", action="store_true", help="in this process, without Prefect; breakpoint() works")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0; 2 when refused or failed; 130 when interrupted."""
+    """Exit code 0; 2 when refused or failed; 130 when interrupted or cancelled."""
     args = build_parser().parse_intermixed_args(argv)
-    run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
-    stages = tuple(name for name in args.stages.split(",") if name)
+    home = Path.cwd() / ".nemotron"
+    show_job_states()
     try:
-        pipeline = new_pipeline(
-            config=args.config,
-            run_id=run_id,
-            stages=stages,
-            overrides=tuple(args.overrides),
-            profile=args.profile,
-            refresh=args.refresh,
-            plain=args.plain,
-        )
-        if args.plain:
-            run_chain(pipeline)
-        else:
-            pipeline = run_with_prefect(pipeline, stages, tuple(args.overrides))
-        show_summary(pipeline)
+        request = load_request(home, args.attach) if args.attach else new_request(args)
+        if args.plain and args.detach:
+            raise ConfigError("--plain and --detach: a run in this process cannot go on without it; drop one of them")
+        run_or_follow(request, home, plain=args.plain, detach=args.detach)
     except RunspecError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except RunCancelled as cancelled:
+        print(f"cancelled: {cancelled}", file=sys.stderr)  # noqa: T201
+        return 130
     except KeyboardInterrupt:
         print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)  # noqa: T201
         return 130
     return 0
 
 
-def run_with_prefect(pipeline: Pipeline, stages: tuple[str, ...], overrides: tuple[str, ...]) -> Pipeline:
+class RunCancelled(Exception):
+    """The run was cancelled on the Prefect server."""
+
+
+def new_request(args: argparse.Namespace) -> RunRequest:
+    """What the command line asks for, under a new id."""
+    return RunRequest(
+        run_id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}",
+        config=args.config,
+        stages=tuple(name for name in args.stages.split(",") if name),
+        overrides=tuple(args.overrides),
+        profile=args.profile or load_settings().profile,
+        refresh=args.refresh,
+    )
+
+
+def run_or_follow(request: RunRequest, home: Path, *, plain: bool, detach: bool) -> None:
+    """Drive the run to its end, here or in the background, or follow the process that drives it already."""
+    pipeline = new_pipeline(**asdict(request), plain=plain)
+    save_request(home, request)
+    if detach:
+        leave(home, request.run_id)
+        return
+    try:
+        with driving(home, request.run_id) as is_mine:
+            if is_mine:
+                pipeline = pipeline if plain else run_with_prefect(request, pipeline)
+                if plain:
+                    run_chain(pipeline)
+                show_summary(pipeline)
+                return
+    except Detached:
+        leave(home, request.run_id)
+        return
+    follow(home, request.run_id)
+
+
+def leave(home: Path, run_id: str) -> None:
+    """Let a process in the background drive the run, and say how to come back."""
+    start_in_background(home, run_id)
+    print(f"run {run_id} goes on in the background; follow it with --attach {run_id}")  # noqa: T201
+
+
+def run_with_prefect(request: RunRequest, pipeline: Pipeline) -> Pipeline:
     """Run the chain as a Prefect flow, on the user's server if one is set, else on an embedded one."""
-    for name, value in prefect_settings(pipeline.options.home).items():
+    home = pipeline.options.home
+    for name, value in prefect_settings(home).items():
         os.environ.setdefault(name, value)
+    from prefect.exceptions import CancelledRun
+
     from nemotron.flows.nano3 import nano3
 
-    options = pipeline.options
-    with prefect_server(options.home / "prefect" / "server.log"):
-        return nano3(
-            config=options.config,
-            run_id=options.run_id,
-            stages=stages,
-            overrides=overrides,
-            profile=options.profile,
-            refresh=options.refresh,
-            project_dir=options.project_dir,
-        )
+    try:
+        with prefect_server(home / "prefect" / "server.log"):
+            done: Pipeline = nano3(**asdict(request), project_dir=pipeline.options.project_dir)
+            return done
+    except CancelledRun as cancelled:
+        raise RunCancelled(str(cancelled)) from cancelled
+
+
+class CurrentStderr(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error now: a progress bar puts itself in its place."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # a plain attribute there
+        return sys.stderr
+
+
+def show_job_states() -> None:
+    """Print what our own code logs, one line a change of state."""
+    handler = CurrentStderr()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    for name in ("nemo_runspec", "nemotron"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def prefect_settings(home: Path) -> dict[str, str]:
@@ -125,3 +189,7 @@ def show_summary(pipeline: Pipeline) -> None:
 
     report = write_report(pipeline)
     print_summary(pipeline, report)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -11,18 +11,33 @@ if __name__ == "__main__":  # before Prefect is imported: the command sets it up
     raise SystemExit(main())
 
 from pathlib import Path
+from typing import Any
 
-from prefect import flow
+from prefect import Flow, flow, runtime
+from prefect.client.schemas.objects import FlowRun, State
 
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.nano3_stages import new_pipeline, run_chain
+from nemotron.tasks.reaper import cancel_run
 from nemotron.tasks.stage_tasks import align, data_prep, train
 
 
-@flow(name="nano3", flow_run_name="nano3-{config}-{run_id}", validate_parameters=False)
+def cancel_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """End the run's Slurm jobs, should its process not have been left the time to; never when it crashed."""
+    home = Path(flow_run.parameters.get("project_dir") or Path.cwd()) / ".nemotron"
+    cancel_run(home, flow_run.parameters.get("run_id") or str(flow_run.id), why="the run was cancelled")
+
+
+def run_name() -> str:
+    """`nano3-<config>-<run id>`."""
+    parameters = runtime.flow_run.parameters
+    return f"nano3-{parameters['config']}-{parameters['run_id'] or runtime.flow_run.id[:8]}"
+
+
+@flow(name="nano3", flow_run_name=run_name, validate_parameters=False, on_cancellation=[cancel_jobs])
 def nano3(
     config: str = "tiny",
-    run_id: str = "manual",
+    run_id: str | None = None,
     stages: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
     profile: str | None = None,
@@ -32,7 +47,7 @@ def nano3(
     """Run the chain; finished stages are reused, an interrupted one continues from its checkpoint."""
     pipeline = new_pipeline(
         config=config,
-        run_id=run_id,
+        run_id=run_id or str(runtime.flow_run.id),
         stages=stages,
         overrides=overrides,
         profile=profile,

@@ -16,7 +16,7 @@ from rich.table import Table
 from nemo_runspec.artifacts import ArtifactRef, LocalStore, lineage_text
 from nemo_runspec.metrics_log import read_metrics
 from nemotron.flows.chain import Pipeline
-from nemotron.tasks.stage import StageResult, store_root
+from nemotron.tasks.stage import StageResult
 
 # Metadata that says most about an artifact, the first that is there.
 KEY_METRICS = ("valid_loss", "final_loss", "total_tokens", "total_sequences", "step")
@@ -101,7 +101,7 @@ def write_report(pipeline: Pipeline) -> Report:
     options = pipeline.options
     folder = options.home / "reports" / options.run_id
     folder.mkdir(parents=True, exist_ok=True)
-    store = LocalStore(store_root(options))
+    store = LocalStore(options.store_root)
     curves = find_curves(pipeline.results)
     png = draw_curves(curves) if curves else None
     png_path = folder / "curves.png" if png else None
@@ -114,10 +114,8 @@ def write_report(pipeline: Pipeline) -> Report:
 
 def render_html(pipeline: Pipeline, store: LocalStore, png: bytes | None) -> str:
     """The whole report as one HTML page."""
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in stage_row(result)) + "</tr>"
-        for result in pipeline.results
-    )
+    stages = html_table(COLUMNS, [stage_row(result) for result in pipeline.results])
+    jobs = job_rows(pipeline.results)
     image = f'<img alt="curves" src="data:image/png;base64,{base64.b64encode(png).decode()}">' if png else ""
     last = pipeline.results[-1].ref if pipeline.results else None
     lineage = html.escape(lineage_text(store, last)) if last else ""
@@ -128,9 +126,16 @@ def render_html(pipeline: Pipeline, store: LocalStore, png: bytes | None) -> str
         "<style>body{font:15px system-ui;margin:2em auto;max-width:70em}td,th{padding:.3em .8em;text-align:left;"
         "border-bottom:1px solid #ddd}img{max-width:100%}dt{font-weight:600}</style>"
         f"<h1>nano3 {html.escape(pipeline.options.config)} – {html.escape(pipeline.options.run_id)}</h1>"
-        f"<table><tr>{''.join(f'<th>{name}</th>' for name in COLUMNS)}</tr>{rows}</table>{image}"
+        f"{stages}{html_table(JOB_COLUMNS, jobs) if jobs else ''}{image}"
         f"<h2>Lineage</h2><pre>{lineage}</pre><h2>A sample, before and after RL</h2><dl>{shown}</dl>"
     )
+
+
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The cells as an HTML table."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 COLUMNS = ("stage", "time", "key metric", "artifact", "reused from")
@@ -142,6 +147,26 @@ def stage_row(result: StageResult) -> tuple[str, ...]:
     return (result.stage, f"{result.seconds:.1f} s", key_metric(result.ref), str(result.ref), made_by)
 
 
+JOB_COLUMNS = ("stage", "job", "ended as", "nodes", "waited", "ran", "GPU-hours")
+
+
+def job_rows(results: Sequence[StageResult]) -> list[tuple[str, ...]]:
+    """The cells of each Slurm job, in order."""
+    return [
+        (
+            result.stage,
+            str(job.job_id or "none"),
+            " ".join([job.ending, *([job.exit_code] if job.exit_code not in ("", "0:0") else []), job.reason]).strip(),
+            job.nodes or "none",
+            f"{job.queue_wait_s:.0f} s",
+            f"{job.run_s:.0f} s",
+            f"{job.gpu_hours:.3f}",
+        )
+        for result in results
+        for job in result.jobs
+    ]
+
+
 def print_summary(pipeline: Pipeline, report: Report) -> None:
     """Show table, lineage, sample and where the report is, on standard output."""
     console = Console(highlight=False, soft_wrap=True)
@@ -151,7 +176,12 @@ def print_summary(pipeline: Pipeline, report: Report) -> None:
     for result in pipeline.results:
         table.add_row(*stage_row(result))
     console.print(table)
-    store = LocalStore(store_root(pipeline.options))
+    if rows := job_rows(pipeline.results):
+        jobs = Table(*JOB_COLUMNS, title=f"Slurm jobs, {sum(float(row[-1]) for row in rows):.3f} GPU-hours")
+        for row in rows:
+            jobs.add_row(*row)
+        console.print(jobs)
+    store = LocalStore(pipeline.options.store_root)
     if pipeline.results:
         console.print(lineage_text(store, pipeline.results[-1].ref), markup=False)
     if sample := read_sample(pipeline.results, store):

@@ -53,13 +53,18 @@ def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> Stage
 
     The log of this attempt begins at the byte `begin`; before it are those of earlier ones.
     """
+    if said := script_error(log_path, begin=begin):
+        return StageFailed(f"{stage}: {said}")
     lines = local.tail(log_path, begin=begin)
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if said:
-        return StageFailed(f"{stage}: {said[-1]}")
     reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     message = "\n".join([f"{stage} {reason}; log: {log_path}", *(f"    {line}" for line in lines[-SHOWN_LINES:])])
     return StageFailed(message, may_retry=True)
+
+
+def script_error(log_path: Path, *, begin: int) -> str | None:
+    """What the script said was wrong (`error: …`), None if it said nothing."""
+    said = [line for line in local.tail(log_path, begin=begin) if line.startswith("error: ")]
+    return said[-1].removeprefix("error: ") if said else None
 
 
 def run_in_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ refused is refused while planning, before any process starts.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -27,11 +28,17 @@ from nemo_runspec.config import (
     parse_config,
     save_configs,
 )
-from nemo_runspec.env import parse_env
 from nemo_runspec.errors import ConfigError, DataError, StageFailed
+from nemo_runspec.execution import build_env_vars
 from nemo_runspec.jobs import local
+from nemo_runspec.profiles import Profile, check_supported, profile_config
+from nemo_runspec.slurm.ledger import Verdict
+from nemotron.blocks.profile_lookup import find_profile
+from nemotron.tasks.interrupts import ALONE, Interrupts
+from nemotron.tasks.job_request import effective_profile
 from nemotron.tasks.requirements import check_requirements
 from nemotron.tasks.run_local import run_in_process, run_process
+from nemotron.tasks.run_slurm import SlurmRun, connect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,7 @@ class StageOptions:
     profile: str | None = None
     refresh: bool = False
     plain: bool = False
+    detached: bool = False
     run_id: str
     project_dir: Path = field(default_factory=Path.cwd)
 
@@ -58,6 +66,11 @@ class StageOptions:
     def home(self) -> Path:
         """Where this project's artifacts, work directories, jobs and reports lie."""
         return self.project_dir / ".nemotron"
+
+    @property
+    def store_root(self) -> Path:
+        """The artifact store: `$NEMOTRON_STORE`, else under the project's `.nemotron`."""
+        return Path(os.environ.get("NEMOTRON_STORE", self.home / "artifacts"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +80,7 @@ class StagePlan:
     stage: Stage
     runspec: nemo_runspec.Runspec
     job_config: DictConfig
+    profile: Profile
     inputs: Mapping[str, ArtifactRef]
     fingerprint: str
     work_dir: Path
@@ -82,22 +96,26 @@ class StageResult:
     seconds: float
     work_dir: str
     made_by: str
+    jobs: tuple[Verdict, ...] = ()
 
 
-def run_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+def run_stage(
+    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], interrupts: Interrupts = ALONE
+) -> StageResult:
     """Return the stage's artifact: the one already made by the same fingerprint, or a new one.
 
     Raises:
         RunspecError: the stage is refused (nothing was started), or `StageFailed` when its process ended badly.
     """
     started = time.monotonic()
-    store = LocalStore(store_root(options))
+    store = LocalStore(options.store_root)
     plan = plan_stage(stage, options, inputs, store)
-    with local.locked(plan.work_dir) as lock_fd:
+    jobs: list[Verdict] = []
+    with alone(plan) as lock_fd:
         ref = None if options.refresh else find_reusable(plan, store)
         reused = ref is not None
         if ref is None:
-            execute(plan, options, lock_fd)
+            jobs = execute(plan, options, store, interrupts, lock_fd)
             ref = collect(plan, store)
     return StageResult(
         stage=stage.name,
@@ -106,12 +124,13 @@ def run_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifact
         seconds=time.monotonic() - started,
         work_dir=str(plan.work_dir),
         made_by=store.record(ref).producer.run_id,
+        jobs=tuple(jobs),
     )
 
 
-def store_root(options: StageOptions) -> Path:
-    """The artifact store: `$NEMOTRON_STORE`, else under the project's `.nemotron`."""
-    return Path(os.environ.get("NEMOTRON_STORE", options.home / "artifacts"))
+def alone(plan: StagePlan) -> contextlib.AbstractContextManager[int]:
+    """No other run works on this stage within the block; on Slurm several may follow its one job together."""
+    return local.locked(plan.work_dir) if plan.profile.executor == "local" else contextlib.nullcontext(-1)
 
 
 def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: LocalStore) -> StagePlan:
@@ -119,7 +138,8 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
     pinned = pin_inputs(stage, job_config, runspec, inputs, store)
-    check_requirements(stage.name, job_config)
+    profile = effective_profile(job_config)
+    check_machine(stage, job_config, profile)
     check_complete(stage, job_config)
     digest = fp.compute_fingerprint(
         plain_container(job_config),
@@ -133,21 +153,35 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
         stage=stage,
         runspec=runspec,
         job_config=job_config,
+        profile=profile,
         inputs=pinned,
         fingerprint=digest,
-        work_dir=options.home / "work" / f"{stage.name}-{digest[:16]}{suffix}",
+        work_dir=work_root(profile, options) / f"{stage.name}-{digest[:16]}{suffix}",
     )
+
+
+def work_root(profile: Profile, options: StageOptions) -> Path:
+    """Where work directories lie: on Slurm under the profile's remote_job_dir, if it has one."""
+    on_slurm = profile.executor == "slurm" and profile.remote_job_dir
+    return Path(profile.remote_job_dir or "") / "work" if on_slurm else options.home / "work"
+
+
+def check_machine(stage: Stage, job_config: DictConfig, profile: Profile) -> None:
+    """Refuse an executor that we do not run, and what the stage needs and this machine lacks if it is to run here."""
+    check_supported(profile, job_config.run.profile)
+    if profile.executor == "local":
+        check_requirements(stage.name, job_config)
 
 
 def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) -> None:
     """Refuse what `plan_stage` would refuse; `given` are the input slots that the flow fills."""
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
-    check_requirements(stage.name, job_config)
+    check_machine(stage, job_config, effective_profile(job_config))
     check_complete(stage, job_config)
     find_sources(stage, job_config, runspec)
     extract_train_config(job_config, for_remote=False)
-    store = LocalStore(store_root(options))
+    store = LocalStore(options.store_root)
     for slot, type_name in runspec.artifacts.inputs.items():
         if slot not in given or is_overridden(slot, job_config):
             resolve_slot(stage, slot, type_name, job_config, store)
@@ -157,15 +191,22 @@ def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runs
     """The job config: the named YAML, the profile, the overrides, provenance."""
     context = GlobalContext(config=options.config, run=options.profile, dotlist=list(options.overrides))
     config = parse_config(context, runspec.config_dir, runspec.config.default)
-    profile = parse_env(context)
-    executor = "local" if profile is None else profile.get("executor", "local")
-    if executor != "local":
-        raise ConfigError(
-            f"profile {options.profile!r}: executor {executor!r} is not supported yet; allowed: local. "
-            "Choose a local profile or leave --profile out."
-        )
+    profile = profile_for(runspec, find_profile(options.profile)) if options.profile else None
     argv = ["nemotron", *stage.name.split("_"), "-c", options.config, *options.overrides]
     return build_job_config(config, context, runspec.name, str(stage.script), argv, env_profile=profile)
+
+
+def profile_for(runspec: nemo_runspec.Runspec, profile: Profile) -> DictConfig:
+    """The profile as the script takes it: one that needs no GPU gets neither the profile's GPUs nor its nodes."""
+    config = profile_config(profile)
+    if runspec.resources.gpus_per_node == 0:
+        config = DictConfig(
+            {key: value for key, value in config.items_ex(resolve=False) if key not in _TRAINING_RESOURCES}
+        )
+    return config
+
+
+_TRAINING_RESOURCES = frozenset({"nodes", "gpus_per_node", "ntasks_per_node", "nproc_per_node"})
 
 
 def pin_inputs(
@@ -236,27 +277,40 @@ def find_reusable(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
     return ref
 
 
-def execute(plan: StagePlan, options: StageOptions, lock_fd: int) -> None:
-    """Save the configs and run the script: in a process of its own, or in this one when `plain`."""
+def execute(
+    plan: StagePlan, options: StageOptions, store: LocalStore, interrupts: Interrupts, lock_fd: int
+) -> list[Verdict]:
+    """Run the script: on Slurm, in a process of its own, or in this one when `plain`; what became of its Slurm jobs."""
+    env = script_environment(plan, options)
+    if plan.profile.executor == "slurm":
+        slurm = SlurmRun(
+            plan=plan,
+            options=options,
+            env={"OMP_NUM_THREADS": "1", **build_env_vars(plan.job_config), **env},
+            interrupts=interrupts,
+            host=connect(plan.profile),
+            is_published=lambda: find_reusable(plan, store) is not None,
+        )
+        return slurm.run()
     job_dir = generate_job_dir(plan.stage.name, options.home.parent)
     train_config = extract_train_config(plan.job_config, for_remote=False)
     _, train_path = save_configs(plan.job_config, train_config, job_dir)
-    env = script_environment(plan, options)
     if options.plain:
         run_in_process(plan, train_path, env)
     else:
         run_process(plan, train_path, env, lock_fd)
+    return []
 
 
 def script_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
     """What the script learns from its environment; see `nemo_runspec.artifacts.tracking`."""
     return {
-        "NEMO_RUN_DIR": str(plan.work_dir),
-        "NEMOTRON_STORE": str(store_root(options).absolute()),
+        "NEMO_RUN_DIR": str(plan.work_dir.absolute()),
+        "NEMOTRON_STORE": str(options.store_root.absolute()),
         "NEMOTRON_RUN_ID": options.run_id,
         "NEMOTRON_STAGE": plan.stage.name,
         "NEMOTRON_FINGERPRINT": plan.fingerprint,
-        "NEMOTRON_METRICS": str(plan.work_dir / "metrics.jsonl"),
+        "NEMOTRON_METRICS": str(plan.work_dir.absolute() / "metrics.jsonl"),
         "NEMOTRON_OUTPUT_NAME": output_name(plan.runspec),
         "NEMOTRON_INPUTS": json.dumps({slot: f"{ref.name}:{ref.version}" for slot, ref in plan.inputs.items()}),
     }

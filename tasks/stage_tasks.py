@@ -11,9 +11,12 @@ from typing import Any
 
 from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Cancelled
 
 from nemo_runspec.artifacts import ArtifactRef
-from nemo_runspec.errors import RunspecError, StageFailed
+from nemo_runspec.errors import RunspecError, StageCancelled, StageFailed
+from nemotron.tasks.flow_cancellation import flow_cancellation
+from nemotron.tasks.interrupts import Interrupts
 from nemotron.tasks.stage import Stage, StageOptions, StageResult, run_stage
 
 
@@ -40,19 +43,27 @@ _COMMON: dict[str, Any] = {
 }
 
 
+def run_cancellable(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+    """Run the stage; a cancelled one returns the state Cancelled, because Prefect retries what raises."""
+    try:
+        return run_stage(stage, options, inputs, Interrupts(is_cancelled=flow_cancellation()))
+    except StageCancelled as error:
+        return Cancelled(message=str(error))  # type: ignore[return-value]  # Prefect takes a state as the task's own
+
+
 @task(name="data-prep", **_COMMON)
 def data_prep(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
     """Turn text into a data artifact."""
-    return run_stage(stage, options, inputs)
+    return run_cancellable(stage, options, inputs)
 
 
 @task(name="train", **_COMMON)
 def train(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
     """Pretrain or fine-tune a model."""
-    return run_stage(stage, options, inputs)
+    return run_cancellable(stage, options, inputs)
 
 
 @task(name="align", **_COMMON)
 def align(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
     """Align a model by reinforcement learning."""
-    return run_stage(stage, options, inputs)
+    return run_cancellable(stage, options, inputs)

@@ -134,7 +134,7 @@ class PolicyTrainer:
         self.reference = load_model(settings.model_dir)[0] if settings.grpo.kl_coef else None
         self.optimizer = build_optimizer(self.model, settings.optimizer)
         self.checkpoints = Checkpoints(folder=settings.output_dir / "checkpoints", keep=settings.checkpoint.keep)
-        self.step, _ = resume(self.model, self.optimizer, self.checkpoints)
+        self.step, self.loss = resume(self.model, self.optimizer, self.checkpoints)
 
     def done_steps(self) -> int:
         """Iterations that the checkpoint already has."""
@@ -149,19 +149,20 @@ class PolicyTrainer:
         return {name: value.numpy().copy() for name, value in weights_of(self.model).items()}
 
     def train(self, samples: Sequence[Samples]) -> dict[str, float]:
-        """One iteration on what the workers sampled; saves a checkpoint when one is due. Returns its metrics."""
+        """One iteration on what the workers sampled; returns its metrics."""
         self.step += 1
-        total = self.settings.train.train_iters
-        rate = learning_rate(self.settings.optimizer, self.step, total)
+        rate = learning_rate(self.settings.optimizer, self.step, self.settings.train.train_iters)
         set_learning_rate(self.optimizer, rate)
         rewards = np.concatenate([part.rewards for part in samples])
         metrics = {"reward": float(rewards.mean()), "lr": rate}
         for minibatch in split_samples(samples, self.settings.train.minibatches):
             metrics |= self._update(minibatch)
-        if self.step % self.settings.checkpoint.save_interval == 0 or self.step == total:
-            state = training_state(self.model, self.optimizer, loss=metrics["loss"])
-            self.checkpoints.save(self.step, state)
+        self.loss = metrics["loss"]
         return metrics
+
+    def save_checkpoint(self) -> None:
+        """Save what a trainer needs to go on from this iteration."""
+        self.checkpoints.save(self.step, training_state(self.model, self.optimizer, loss=self.loss))
 
     def save_model(self, folder: Path) -> None:
         """Write the policy as a model directory."""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nemo_runspec.errors import ConfigError
 from nemo_runspec.metrics_log import MetricsLog
+from nemo_runspec.stop import StopRequested, stop_requested
 from nemotron.recipes.nano3.checkpoint import Checkpoints
 from nemotron.recipes.nano3.distributed import World, sum_gradients, sum_over_ranks
 from nemotron.recipes.nano3.model import set_weights, weights_of
@@ -55,6 +56,10 @@ class CheckpointSettings(Settings):
 
     save_interval: int = Field(default=50, ge=1)
     keep: int = Field(default=2, ge=1)
+
+    def is_due(self, step: int, *, total: int) -> bool:
+        """Whether to save after this step of `total`."""
+        return step % self.save_interval == 0 or step == total
 
 
 class LoopSettings(Settings):
@@ -97,6 +102,7 @@ def train(
     """Train to `train.train_iters` steps, from the newest sound checkpoint if there is one; returns the last loss.
 
     Raises:
+        StopRequested: a stop was asked for before the last step; the checkpoint is saved.
         ConfigError: the processes cannot share a batch evenly.
         CheckpointError: a checkpoint does not fit the model.
     """
@@ -116,11 +122,21 @@ def train(
             num_tokens = world.size * sum(batch.tokens.numel() for batch in batches)
             speed = num_tokens / (time.perf_counter() - started)
             metrics.log(step, {"loss": loss, "lr": rate, "grad_norm": grad_norm, "tokens_per_s": speed})
-        if step % checkpoint.save_interval == 0 or step == train.train_iters:
-            if world.is_main:
+        stopping = step < train.train_iters and agree_to_stop(world)
+        if stopping or checkpoint.is_due(step, total=train.train_iters):
+            if metrics:
                 checkpoints.save(step, training_state(model, adamw, loss=loss))
+                metrics.log_checkpoint(step)
             dist.barrier()
+        if stopping:
+            raise StopRequested(step)
     return loss
+
+
+def agree_to_stop(world: World) -> bool:
+    """Whether a stop was asked for, the same on all ranks: what rank 0 sees counts."""
+    seen = world.is_main and stop_requested()
+    return seen if world.size == 1 else sum_over_ranks(float(seen)) > 0
 
 
 def micro_batches(train: TrainSettings, world: World) -> list[range]:

@@ -10,7 +10,11 @@
     │   ├── ArtifactNotFound (LookupError)
     │   ├── ArtifactCorrupted         content differs from its recorded digest
     │   └── StoreError (OSError)      the store itself cannot be read or written
-    └── StageFailed                   a stage's process ended badly
+    ├── SlurmError
+    │   ├── SlurmRefused              Slurm said no to a job: account, partition, limits
+    │   └── SlurmUnreachable          no answer; says nothing about any job
+    └── StageFailed                   a stage's process or job ended badly
+        └── StageCancelled            because somebody wanted it to
 
 Messages say what was wrong, its value and origin, what is allowed, and what to do next.
 """
@@ -61,12 +65,28 @@ class StoreError(ArtifactError, OSError):
     """The store itself cannot be read or written."""
 
 
+class SlurmError(RunspecError):
+    """Anything about Slurm."""
+
+
+class SlurmRefused(SlurmError):
+    """Slurm said no to a job."""
+
+
+class SlurmUnreachable(SlurmError):
+    """Slurm, the login node or the shared file system gave no answer; that says nothing about any job."""
+
+
 class StageFailed(RunspecError):
-    """A stage's process ended badly; `may_retry` when the script itself gave no reason, as after a kill."""
+    """A stage's process or job ended badly; `may_retry` when the script itself gave no reason, as after a kill."""
 
     def __init__(self, message: str, *, may_retry: bool = False) -> None:
         super().__init__(message)
         self.may_retry = may_retry
+
+
+class StageCancelled(StageFailed):
+    """The stage was ended because somebody wanted it to."""
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -12,8 +12,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_runspec.errors import ConfigError
-from nemo_runspec.runspec import Runspec
+from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
+from nemo_runspec.runspec import Runspec, RunspecResources
+
+EXECUTORS = ("local", "slurm")
+TUNNELS = ("local", "ssh")
+# Options of sbatch that NeMo-Run's SlurmExecutor has no field for.
+_FURTHER_OPTIONS = ("nodelist", "reservation")
 
 
 def build_local_command(
@@ -74,6 +79,105 @@ def execute_local(
     code = subprocess.run(command, env={**os.environ, **(env_vars or {})}, check=False).returncode
     if code != 0:
         raise SystemExit(code if code > 0 else 128 - code)
+
+
+def create_executor(
+    env: DictConfig | Mapping[str, Any] | None,
+    env_vars: Mapping[str, str],
+    packager: Any,
+    *,
+    attached: bool = False,
+    force_squash: bool = False,
+    default_image: str | None = None,
+    script_resources: RunspecResources | None = None,
+) -> Any:
+    """Return NeMo-Run's executor for the profile's `executor`: a LocalExecutor without a profile.
+
+    An attached Slurm job goes to the profile's `run_partition`, another to its `batch_partition`; `partition` is used
+    where that is not set. The script's resources count where the profile says nothing.
+
+    Raises:
+        ConfigError: an executor or tunnel that does not exist, or a tunnel without its host.
+        RequirementError: NeMo-Run is not installed here, or `force_squash`, which is not done here.
+    """
+    profile = _as_dict(env) if env is not None else {}
+    kind = profile.get("executor", "local")
+    if kind not in EXECUTORS:
+        raise ConfigError(
+            f"profile: executor = {kind!r}; allowed: {', '.join(EXECUTORS)}.{did_you_mean(str(kind), EXECUTORS)}"
+        )
+    if kind == "slurm":
+        _check_tunnel(profile)
+    if force_squash:
+        raise RequirementError(
+            "force_squash: images are not squashed here; run `enroot import -o IMAGE.sqsh docker://IMAGE` on the "
+            "cluster and set container_image to that file"
+        )
+    try:
+        import nemo_run  # type: ignore[import-not-found]  # cannot be installed beside Prefect
+    except ImportError as error:
+        raise RequirementError(
+            "create_executor needs NeMo-Run, which cannot share an environment with Prefect; pip install "
+            "'nemotron-flows[nemo-run]' without [flows], or run the stage as a flow with --profile"
+        ) from error
+    if kind == "local":
+        return nemo_run.LocalExecutor(
+            ntasks_per_node=profile.get("nproc_per_node") or 1, env_vars=dict(env_vars), packager=packager
+        )
+    return nemo_run.SlurmExecutor(
+        **_slurm_fields(profile, attached=attached, default_image=default_image, resources=script_resources),
+        env_vars={name: _as_nemo_run_value(value) for name, value in env_vars.items()},
+        tunnel=_create_tunnel(profile, nemo_run),
+        packager=packager,
+    )
+
+
+def _slurm_fields(
+    profile: Mapping[str, Any], *, attached: bool, default_image: str | None, resources: RunspecResources | None
+) -> dict[str, Any]:
+    wanted = resources or RunspecResources(nodes=1, gpus_per_node=0)
+    gpus = profile.get("gpus_per_node", wanted.gpus_per_node)
+    own_partition = profile.get("run_partition" if attached else "batch_partition")
+    further = {name: profile.get(name) for name in _FURTHER_OPTIONS} | dict(profile.get("sbatch") or {})
+    names = ("account", "cpus_per_task", "qos", "mem", "constraint", "exclude", "time")
+    return {
+        **{name: profile.get(name) for name in names},
+        "partition": own_partition or profile.get("partition"),
+        # NeMo-Run takes the prefix from the account, and fails without one.
+        "job_name_prefix": None if profile.get("account") else "nemotron.",
+        "nodes": profile.get("nodes") or wanted.nodes,
+        "ntasks_per_node": profile.get("ntasks_per_node") or 1,
+        "torchrun_nproc_per_node": profile.get("nproc_per_node"),
+        "gpus_per_node": gpus if isinstance(gpus, int) and gpus > 0 else None,
+        "exclusive": True if profile.get("exclusive") else None,
+        "container_image": profile.get("container_image") or default_image,
+        "container_mounts": list(profile.get("mounts") or []),
+        "setup_lines": "\n".join(profile.get("setup_lines") or []) or None,
+        "additional_parameters": {name: value for name, value in further.items() if value not in (None, False)},
+    }
+
+
+def _check_tunnel(profile: Mapping[str, Any]) -> None:
+    kind = profile.get("tunnel", "local")
+    if kind not in TUNNELS:
+        raise ConfigError(f"profile: tunnel = {kind!r}; allowed: {', '.join(TUNNELS)}")
+    missing = [name for name in ("host", "user", "remote_job_dir") if not profile.get(name)]
+    if kind == "ssh" and missing:
+        raise ConfigError(f'profile: tunnel = "ssh" also needs {", ".join(missing)}')
+
+
+def _create_tunnel(profile: Mapping[str, Any], nemo_run: Any) -> Any:
+    if profile.get("tunnel", "local") == "local":
+        # NeMo-Run 0.11.1 writes its scripts below NEMORUN_HOME and submits from job_dir: they must be the same.
+        return nemo_run.LocalTunnel(job_dir="")
+    return nemo_run.SSHTunnel(
+        host=profile["host"], user=profile["user"], job_dir=profile["remote_job_dir"], identity=profile.get("identity")
+    )
+
+
+def _as_nemo_run_value(value: str) -> str:
+    """NeMo-Run 0.11.1 fills in `$name` and then writes the value into the job script as it is."""
+    return shlex.quote(value).replace("$", "$$")
 
 
 def _launcher(nproc: int) -> list[str]:

@@ -23,6 +23,7 @@ from nemo_runspec.config.loading import load_config
 from nemo_runspec.config.resolvers import register_resolvers_from_config
 from nemo_runspec.errors import ConfigError, RequirementError, RunspecError
 from nemo_runspec.jobs.child import end_with_parent
+from nemo_runspec.stop import StopRequested
 
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -36,7 +37,8 @@ def run_script(main: Callable[[Path], None]) -> None:
 
     SIGTERM raises SystemExit(143) in the main thread, so that `finally` blocks run. Log records from INFO on go to
     standard error, unless logging is set up already. Under torchrun the script ends when torchrun does: it runs in a
-    session of its own, which no signal to torchrun's process group reaches.
+    session of its own, which no signal to torchrun's process group reaches. After a `StopRequested` one line says so,
+    on rank 0, and the exit code is 75.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -49,6 +51,10 @@ def run_script(main: Callable[[Path], None]) -> None:
             main(config_path)
         except RunspecError as error:
             _refuse(error)
+        except StopRequested as stop:
+            if os.environ.get("RANK", "0") == "0":
+                _say(str(stop))
+            raise
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
         except OSError as error:
@@ -98,9 +104,13 @@ def _find_ours(error: BaseException) -> RunspecError | None:
 def _refuse(error: RunspecError) -> NoReturn:
     if _raise_errors.get():
         raise error
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-    sys.stderr.flush()
+    _say(f"error: {' '.join(str(error).split())}")
     raise SystemExit(REFUSED)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 @contextmanager

@@ -30,6 +30,7 @@ import numpy as np
 from nemo_runspec.artifacts import ModelArtifact, log_artifact, setup_artifact_tracking
 from nemo_runspec.metrics_log import MetricsLog, read_metrics
 from nemo_runspec.script import load_train_config, run_script
+from nemo_runspec.stop import StopRequested, stop_requested
 from nemotron.recipes.nano3.policy import PolicyTrainer, RlSettings, RolloutWorker, Samples
 from nemotron.recipes.nano3.questions import Question, load_questions
 from nemotron.recipes.nano3.ray_session import STATEFUL_WORKER, STATELESS_WORKER, ray_session
@@ -85,12 +86,17 @@ def align(
     settings: RlSettings,
     metrics: MetricsLog,
 ) -> None:
-    """Sample with all workers, train on what they bring, again and again; goes on after the checkpointed iterations."""
+    """Sample with all workers, train on what they bring, again and again; goes on after the checkpointed iterations.
+
+    Raises:
+        StopRequested: a stop was asked for before the last iteration; the checkpoint is saved.
+    """
+    total = settings.train.train_iters
     per_iter, seed = settings.train.prompts_per_iter, settings.train.seed
     done = ray.get(trainer.done_steps.remote())
     if done:
         logger.info("resumed from step %d", done)
-    for step in range(done + 1, settings.train.train_iters + 1):
+    for step in range(done + 1, total + 1):
         started = time.perf_counter()
         numbers = range((step - 1) * per_iter, step * per_iter)
         chosen = [questions[item_at(number, num_items=len(questions), seed=seed)] for number in numbers]
@@ -106,6 +112,12 @@ def align(
         row = ray.get(trainer.train.remote(parts))
         num_tokens = sum(part.tokens.size for part in parts)
         metrics.log(step, {**row, "tokens_per_s": num_tokens / (time.perf_counter() - started)})
+        stopping = step < total and stop_requested()
+        if stopping or settings.checkpoint.is_due(step, total=total):
+            ray.get(trainer.save_checkpoint.remote())
+            metrics.log_checkpoint(step)
+        if stopping:
+            raise StopRequested(step)
 
 
 def save_answers(path: Path, questions: Sequence[Question], before: Samples, after: Samples) -> None:

@@ -59,14 +59,22 @@ def describe_packages() -> dict[str, str]:
 
 
 def hide_secrets(run: Any) -> Any:
-    """Return the `run` section with the values of secret-like keys as `***`, also in `run.KEY=value` arguments."""
+    """Return the `run` section with secrets as `***`: values of secret-like keys and of all env_vars.
+
+    Also in `run.KEY=value` arguments.
+    """
     if isinstance(run, Mapping):
         return {
-            key: _HIDDEN if value and _SECRET.search(str(key)) else hide_secrets(value) for key, value in run.items()
+            key: dict.fromkeys(value, _HIDDEN)
+            if key == "env_vars" and isinstance(value, Mapping)
+            else _HIDDEN
+            if value and _SECRET.search(str(key))
+            else hide_secrets(value)
+            for key, value in run.items()
         }
     if isinstance(run, list):
         return [hide_secrets(value) for value in run]
     if isinstance(run, str) and re.match(r"\+*run\.[^=]*=", run):
         key = run.partition("=")[0]
-        return f"{key}={_HIDDEN}" if _SECRET.search(key) else run
+        return f"{key}={_HIDDEN}" if _SECRET.search(key) or ".env_vars." in key else run
     return run

@@ -1,0 +1,99 @@
+"""Pipeline runs that can be left and taken up again: what was asked for, and the process that drives it now.
+
+.nemotron/runs/<run id>.json    the request
+.nemotron/runs/<run id>.lock    locked as long as a process drives the run
+.nemotron/runs/<run id>.log     what a process in the background prints
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nemo_runspec.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """A pipeline run as it was asked for."""
+
+    run_id: str
+    config: str
+    stages: tuple[str, ...]
+    overrides: tuple[str, ...]
+    profile: str | None
+    refresh: bool
+
+
+def save_request(home: Path, request: RunRequest) -> None:
+    """Remember it, so that any later process can take it up."""
+    path = home / "runs" / f"{request.run_id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(asdict(request), indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+def load_request(home: Path, run_id: str) -> RunRequest:
+    """The run of that id.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = home / "runs" / f"{run_id}.json"
+    if not path.is_file():
+        known = sorted((found.stem for found in path.parent.glob("*.json")), reverse=True)
+        raise ConfigError(
+            f"--attach: no run {run_id!r} in {path.parent}; newest: {', '.join(known[:5]) or 'none'}."
+            f"{did_you_mean(run_id, known)}"
+        )
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return RunRequest(**{**record, "stages": tuple(record["stages"]), "overrides": tuple(record["overrides"])})
+
+
+@contextmanager
+def driving(home: Path, run_id: str) -> Iterator[bool]:
+    """Whether this process drives the run within the block; False if another one does already."""
+    path = home / "runs" / f"{run_id}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def start_in_background(home: Path, run_id: str) -> None:
+    """Have a process without terminal drive the run; it outlives this one and the login."""
+    with (home / "runs" / f"{run_id}.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "nemotron.flows.command", "--attach", run_id],
+            cwd=home.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def follow(home: Path, run_id: str) -> None:
+    """Show what the process in the background prints, until it ends."""
+    with (home / "runs" / f"{run_id}.log").open(encoding="utf-8", errors="replace") as log:
+        while True:
+            sys.stdout.write(log.read())
+            sys.stdout.flush()
+            with driving(home, run_id) as is_over:
+                if is_over:
+                    sys.stdout.write(log.read())
+                    return
+            time.sleep(0.5)

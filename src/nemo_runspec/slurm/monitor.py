@@ -1,0 +1,296 @@
+"""One watcher for all jobs of this process: one squeue a poll, one sacct now and then for those that left the queue.
+
+No verdict and no cancel ever comes from a question that was not answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nemo_runspec.errors import SlurmError
+from nemo_runspec.metrics_log import saved_step
+from nemo_runspec.slurm.client import SlurmClient
+from nemo_runspec.slurm.hosts import Host
+from nemo_runspec.slurm.job_script import read_done
+from nemo_runspec.slurm.ledger import Attempt, Verdict
+from nemo_runspec.slurm.states import (
+    DOUBTFUL_REASONS,
+    HOPELESS_REASONS,
+    Accounting,
+    DoneRecord,
+    has_ended,
+    judge,
+)
+from nemo_runspec.slurm.submit import read_claim
+from nemo_runspec.slurm.text import QueueRow
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_POLL_S = 20.0
+MIN_POLL_S = 3.0
+ACCOUNTING_GRACE_S = 60.0
+"""How long a job that has ended may lack its row in accounting before what else is known of it is taken."""
+LOST_AFTER_S = 180.0
+"""How long a job may be unknown to everybody, without a sign of life, before it is given up."""
+_REQUEUES = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED"})
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """A job under watch; `state` and `nodes` are squeue's last word, `verdict` is there once it ended."""
+
+    attempt: Attempt
+    job_id: int
+    num_gpus: int = 0
+    state: str = "PENDING"
+    reason: str = ""
+    nodes: str = ""
+    submitted: float | None = None
+    started: float | None = None
+    verdict: Verdict | None = None
+    hopeless: bool = False
+    gone_since: float | None = None
+    ended: float | None = None
+    heartbeat: float = 0.0
+    heartbeat_seen: float = 0.0
+
+
+@dataclass
+class Monitor:
+    """Polls in a thread of its own as long as there is a job to watch; `clock` is monotonic, in seconds."""
+
+    client: SlurmClient
+    poll_s: float = DEFAULT_POLL_S
+    clock: Callable[[], float] = time.monotonic
+    _jobs: dict[str, Watched] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _thread: threading.Thread | None = None
+    _asked: deque[float] = field(default_factory=deque)
+    _asked_accounting: float | None = None
+    _failing: bool = False
+    _hurry: bool = False
+
+    def watch(self, attempt: Attempt, job_id: int, *, num_gpus: int) -> Watched:
+        """Start to watch a job; what is returned is kept up to date."""
+        with self._changed:
+            job = self._jobs.setdefault(attempt.intent.key, Watched(attempt=attempt, job_id=job_id, num_gpus=num_gpus))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="slurm-monitor", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        return job
+
+    def wait(self, job: Watched, *, timeout_s: float) -> Verdict | None:
+        """The verdict, once there is one within `timeout_s` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: job.verdict is not None, timeout=timeout_s)
+        if job.verdict is None and (job.attempt.folder / "done.json").exists():
+            self.hurry()
+        return job.verdict
+
+    def forget(self, job: Watched) -> None:
+        """Stop watching."""
+        with self._changed:
+            self._jobs.pop(job.attempt.intent.key, None)
+
+    def hurry(self) -> None:
+        """Poll soon: there is a sign that something ended."""
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                jobs = [job for job in self._jobs.values() if job.verdict is None]
+                if not jobs:
+                    self._thread = None
+                    return
+            try:
+                self.poll(jobs)
+            except Exception:  # the watch must go on, whatever one poll met
+                logger.exception("the watch over Slurm jobs met an error; it goes on")
+            self._pause()
+
+    def _pause(self) -> None:
+        begun = self.clock()
+        with self._changed:
+            while (passed := self.clock() - begun) < self.poll_s:
+                if self._hurry and passed >= min(MIN_POLL_S, self.poll_s) and self._may_ask():
+                    break
+                self._changed.wait(timeout=0.5)
+            self._hurry = False
+
+    def _may_ask(self) -> bool:
+        """Whether an early poll keeps within the commands a minute that regular polls need, and one more."""
+        while self._asked and self._asked[0] < self.clock() - 60:
+            self._asked.popleft()
+        return len(self._asked) < 60 / self.poll_s
+
+    def poll(self, jobs: list[Watched]) -> None:
+        """Look once at all these jobs."""
+        rows = self._queue()
+        if rows is None:
+            return
+        gone = [job for job in jobs if not self._update(job, rows.get(job.attempt.intent.key, []))]
+        accounting = self._accounting(gone) if gone else {}
+        for job in gone:
+            self._settle(job, accounting)
+
+    def _queue(self) -> dict[str, list[QueueRow]] | None:
+        self._asked.append(self.clock())
+        try:
+            rows = self.client.queue()
+        except SlurmError as error:
+            self._report_failure(error)
+            return None
+        if self._failing:
+            logger.info("Slurm answers again")
+        self._failing = False
+        by_name: dict[str, list[QueueRow]] = {}
+        for row in rows:
+            by_name.setdefault(row.name, []).append(row)
+        return by_name
+
+    def _report_failure(self, error: SlurmError) -> None:
+        if not self._failing:
+            logger.warning("%s; jobs go on, their state is not known until it answers again", error)
+        self._failing = True
+
+    def _update(self, job: Watched, rows: list[QueueRow]) -> bool:
+        """Take over what the queue says; whether the job is live."""
+        claimed = read_claim(job.attempt.folder)
+        if claimed is not None and claimed != job.job_id:
+            logger.warning("%s: job %d does this attempt, not %d", job.attempt.intent.stage, claimed, job.job_id)
+            job.job_id = claimed
+        row = next((row for row in rows if row.job_id == job.job_id), None)
+        if row is None:
+            return False
+        changed = (row.state, row.reason) != (job.state, job.reason)
+        job.state, job.reason = row.state, row.reason
+        job.nodes = row.nodes or job.nodes
+        job.submitted = row.submitted or job.submitted
+        job.started = row.started or job.started
+        if changed:
+            _tell(job)
+        if has_ended(row.state):
+            job.ended = row.ended
+            return False
+        job.gone_since = None
+        job.hopeless = row.reason in HOPELESS_REASONS
+        return True
+
+    def _accounting(self, gone: list[Watched]) -> dict[int, Accounting] | None:
+        """What accounting says of these; None when it was not asked, because that was lately, or did not answer."""
+        now = self.clock()
+        if self._asked_accounting is not None and now - self._asked_accounting < 3 * self.poll_s:
+            return None
+        self._asked_accounting = now
+        self._asked.append(now)
+        try:
+            return self.client.accounting([job.job_id for job in gone])
+        except SlurmError as error:
+            self._report_failure(error)
+            return None
+
+    def _settle(self, job: Watched, accounting: dict[int, Accounting] | None) -> None:
+        """Give a verdict on a job that the queue no longer shows as live, if enough is known."""
+        now = self.clock()
+        job.gone_since = now if job.gone_since is None else job.gone_since
+        done = read_done(self._read(job, "done.json"))
+        done = done if done and done.job_id == job.job_id else None
+        row = (accounting or {}).get(job.job_id)
+        row = row if row and row.name == job.attempt.intent.key and has_ended(row.state) else None
+        waited = now - job.gone_since
+        queue_word = job.state if has_ended(job.state) else None
+        if not is_settled(
+            queue_word=queue_word,
+            accounting=row,
+            asked=accounting is not None,
+            done=done,
+            waited_s=waited,
+            alive=self._is_alive(job, now),
+        ):
+            return
+        ending = judge(state=queue_word, reason=job.reason, accounting=row, done=done)
+        verdict = Verdict(
+            ending=ending,
+            job_id=job.job_id,
+            exit_code=row.exit_code if row else f"{done.exit_code}:0" if done else "",
+            reason=job.reason if job.reason != "None" else "",
+            nodes=(row.nodes if row else "") or job.nodes or (done.nodes if done else ""),
+            submitted=(row.submitted if row else None) or job.submitted,
+            started=(row.started if row else None) or (done.started if done else None) or job.started,
+            ended=(row.ended if row else None) or (done.ended if done else None) or job.ended,
+            num_gpus=row.num_gpus if row else job.num_gpus,
+            saved_step=saved_step(job.attempt.folder.parent.parent / "metrics.jsonl"),
+        )
+        with self._changed:
+            job.verdict = job.attempt.record_verdict(verdict)
+            self._changed.notify_all()
+
+    def _is_alive(self, job: Watched, now: float) -> bool:
+        """Whether the job's heartbeat moved lately, by this machine's clock alone."""
+        try:
+            heartbeat = (job.attempt.folder / "heartbeat").stat().st_mtime
+        except OSError:
+            return False
+        if heartbeat != job.heartbeat:
+            job.heartbeat, job.heartbeat_seen = heartbeat, now
+        return now - job.heartbeat_seen < LOST_AFTER_S / 2
+
+    def _read(self, job: Watched, name: str) -> bytes | None:
+        try:
+            return self.client.host.read(job.attempt.folder / name)
+        except SlurmError:
+            return None
+
+
+def is_settled(
+    *,
+    queue_word: str | None,
+    accounting: Accounting | None,
+    asked: bool,
+    done: DoneRecord | None,
+    waited_s: float,
+    alive: bool,
+) -> bool:
+    """Whether what is known of a job that is not live suffices for a verdict. Pure.
+
+    `accounting` is its row there if that says ended, `asked`: accounting answered in this poll; `waited_s`: seconds
+    since the queue first no longer showed it as live.
+    """
+    word = accounting.state if accounting else queue_word
+    if word in _REQUEUES and waited_s <= 0:
+        return False  # Slurm may be about to requeue it; the next poll tells
+    if accounting is not None:
+        return True
+    if done is not None and (done.exit_code == 0 or waited_s >= ACCOUNTING_GRACE_S):
+        return True
+    if queue_word is not None:
+        return waited_s >= ACCOUNTING_GRACE_S
+    return asked and not alive and waited_s >= LOST_AFTER_S
+
+
+def _tell(job: Watched) -> None:
+    stage, why = job.attempt.intent.stage, f" ({job.reason})" if job.reason not in ("", "None") else ""
+    where = f" on {job.nodes}" if job.nodes else ""
+    if job.reason in DOUBTFUL_REASONS or job.reason in HOPELESS_REASONS:
+        logger.warning("%s: job %d %s%s: Slurm will not start it as it is", stage, job.job_id, job.state, why)
+    else:
+        logger.info("%s: job %d %s%s%s", stage, job.job_id, job.state, where, why)
+
+
+_monitors: dict[tuple[Host, float], Monitor] = {}
+_monitors_lock = threading.Lock()
+
+
+def monitor_of(host: Host, *, poll_s: float) -> Monitor:
+    """This process's one monitor for that host."""
+    with _monitors_lock:
+        return _monitors.setdefault((host, poll_s), Monitor(client=SlurmClient(host=host), poll_s=poll_s))

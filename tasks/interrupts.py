@@ -1,0 +1,43 @@
+"""What becomes of a running Slurm job when the person or the server that started it wants something else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Choice = Literal["detach", "cancel"]
+
+
+class Detached(KeyboardInterrupt):
+    """The person leaves; the job goes on."""
+
+
+def never() -> bool:
+    """No: there is no server to cancel from."""
+    return False
+
+
+def ask_on_terminal(job: str) -> Choice:
+    """What to do after Ctrl-C: ask on a terminal, where a second Ctrl-C or the end of input cancels; else cancel."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return "cancel"
+    sys.stderr.write(f"\n{job} is still there. [d]etach: it goes on without you   [c]ancel it (or Ctrl-C again): ")
+    sys.stderr.flush()
+    try:
+        return "detach" if input().strip().lower().startswith("d") else "cancel"
+    except (KeyboardInterrupt, EOFError):
+        return "cancel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupts:
+    """`is_cancelled` is asked every few seconds and again when the process is told to end; `on_ctrl_c` after Ctrl-C."""
+
+    is_cancelled: Callable[[], bool] = never
+    on_ctrl_c: Callable[[str], Choice] = ask_on_terminal
+
+
+ALONE = Interrupts()
+"""No server: only the person at the terminal."""

@@ -1,0 +1,23 @@
+"""All attempts of a project, wherever their directories are: `.nemotron/ledger/<key>` is a link to each."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from nemo_runspec.slurm.ledger import Attempt, read_attempt
+
+
+def remember(attempt: Attempt, home: Path) -> None:
+    """Add the attempt."""
+    folder = home / "ledger"
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (folder / attempt.intent.key).symlink_to(attempt.folder)
+
+
+def open_attempts(home: Path) -> list[Attempt]:
+    """Those of which it is not known that they ended, oldest first."""
+    links = sorted((home / "ledger").glob("*"), key=lambda link: link.lstat().st_mtime)
+    found = (read_attempt(link.resolve()) for link in links)
+    return [attempt for attempt in found if attempt is not None and attempt.verdict() is None]

@@ -1,0 +1,84 @@
+"""What a planned stage asks of Slurm. Pure but for the values it is given."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_runspec.profiles import Profile, parse_profile, partition_for
+from nemo_runspec.slurm.spec import JOB_DIR, JobSpec, Launcher
+from nemotron.tasks.code_snapshot import script_place
+
+if TYPE_CHECKING:
+    from nemotron.tasks.stage import StageOptions, StagePlan
+
+_PWD = re.compile(r"\$\{oc\.env:PWD(,[^{}]*)?\}")
+
+
+def effective_profile(job_config: DictConfig) -> Profile:
+    """The profile under what the recipe's config says of `run.env`."""
+    table = OmegaConf.to_container(job_config.run.get("env") or OmegaConf.create({}), resolve=True)
+    assert isinstance(table, Mapping)
+    return parse_profile(
+        {str(key): value for key, value in table.items()}, origin=f"profile {job_config.run.profile!r}"
+    )
+
+
+def build_spec(plan: StagePlan, options: StageOptions) -> JobSpec:
+    """The stage's request: the profile where it speaks, else the script's own resources."""
+    profile, runspec = plan.profile, plan.runspec
+    gpus = profile.gpus_per_node
+    if gpus is None:
+        gpus = runspec.resources.gpus_per_node if isinstance(runspec.resources.gpus_per_node, int) else 1
+    image = profile.container_image
+    default_python = "python" if image or profile.tunnel == "ssh" else sys.executable
+    script = f"{JOB_DIR}/code/{script_place(plan.stage.script)}"
+    return JobSpec(
+        stage=plan.stage.name,
+        launcher=cast(Launcher, runspec.run.launch),
+        command=(profile.python or default_python, script, "--config", f"{JOB_DIR}/train.yaml"),
+        nproc_per_node=profile.nproc_per_node or gpus or 1,
+        nodes=profile.nodes or runspec.resources.nodes,
+        ntasks_per_node=profile.ntasks_per_node or 1,
+        gpus_per_node=gpus,
+        cpus_per_task=profile.cpus_per_task,
+        mem=profile.mem,
+        time_limit=profile.time,
+        account=profile.account,
+        partition=partition_for(profile, attached=not options.detached),
+        qos=profile.qos,
+        constraint=profile.constraint,
+        reservation=profile.reservation,
+        nodelist=profile.nodelist,
+        exclusive=profile.exclusive,
+        container_image=image,
+        mounts=container_mounts(plan, options) if image else (),
+        setup_lines=profile.setup_lines,
+        startup_commands=profile.startup_commands,
+        sbatch=profile.sbatch,
+    )
+
+
+def container_mounts(plan: StagePlan, options: StageOptions) -> tuple[str, ...]:
+    """The profile's mounts, and what a stage reads and writes under the same paths as outside."""
+    own = (plan.work_dir, options.store_root, plan.stage.script.parent.parent, options.project_dir)
+    return tuple(dict.fromkeys([*plan.profile.mounts, *(f"{path}:{path}" for path in map(Path.absolute, own))]))
+
+
+def resolve_working_directory(config: DictConfig, project_dir: Path) -> DictConfig:
+    """The config with `${oc.env:PWD}` as the project's directory: a job starts in another one."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        return _PWD.sub(lambda _: str(project_dir.absolute()), value) if isinstance(value, str) else value
+
+    filled: DictConfig = OmegaConf.create(walk(OmegaConf.to_container(config, resolve=False)))
+    return filled

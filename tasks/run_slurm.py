@@ -1,0 +1,259 @@
+"""Run a planned stage on Slurm: attach to its job or submit one, watch it, and go on until the stage is done."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemo_runspec.config import extract_train_config, save_configs
+from nemo_runspec.errors import SlurmRefused, StageCancelled, StageFailed
+from nemo_runspec.jobs import local
+from nemo_runspec.metrics_log import saved_step
+from nemo_runspec.profiles import Profile
+from nemo_runspec.slurm.cancel import cancel_attempt
+from nemo_runspec.slurm.client import SlurmClient
+from nemo_runspec.slurm.hosts import Host, LocalHost, SshHost
+from nemo_runspec.slurm.job_script import check_path, render_env, render_job_script, split_script, submit_options
+from nemo_runspec.slurm.ledger import Attempt, Verdict, attempts, open_attempt
+from nemo_runspec.slurm.monitor import monitor_of
+from nemo_runspec.slurm.retries import decide
+from nemo_runspec.slurm.spec import JOB_DIR
+from nemo_runspec.slurm.states import Ending
+from nemo_runspec.slurm.submit import submit_once
+from nemo_runspec.submitters import render
+from nemotron.tasks.code_snapshot import copy_code
+from nemotron.tasks.interrupts import Detached, Interrupts
+from nemotron.tasks.job_index import remember
+from nemotron.tasks.job_request import build_spec, resolve_working_directory
+from nemotron.tasks.progress import follow_progress
+from nemotron.tasks.run_local import SHOWN_LINES, script_error
+
+if TYPE_CHECKING:
+    from nemotron.tasks.stage import StageOptions, StagePlan
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 1.0
+"""How often, in seconds, a cancel is looked for while waiting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmRun:
+    """One stage on one cluster."""
+
+    plan: StagePlan
+    options: StageOptions
+    env: Mapping[str, str]
+    interrupts: Interrupts
+    host: Host
+    is_published: Callable[[], bool]
+
+    def run(self) -> list[Verdict]:
+        """Return the verdicts on the attempts that were followed, the last of them COMPLETED.
+
+        Raises:
+            StageFailed: what ended the stage, with job, nodes, log and its last lines.
+            StageCancelled: somebody wanted it ended.
+            Detached: the person left; the job goes on.
+        """
+        attempt, is_new = self.current_attempt()
+        metrics = self.plan.work_dir / "metrics.jsonl"
+        first_step, history = saved_step(metrics), list[Verdict]()
+        with follow_progress(self.plan.stage.name, metrics):
+            while True:
+                history.append(self.follow(attempt, is_new=is_new))
+                profile, reason = self.plan.profile, script_error(attempt.log_path, begin=0)
+                following = decide(
+                    history,
+                    first_step=first_step,
+                    infrastructure_retries=profile.infrastructure_retries,
+                    failure_retries=profile.failure_retries,
+                    gave_reason=reason is not None,
+                )
+                if following.action == "done":
+                    return history
+                if following.action == "stop":
+                    raise self.failure(attempt, history[-1], reason or following.why)
+                logger.warning("%s: %s", self.plan.stage.name, following.why)
+                self.pause(attempt, following.delay_s)
+                attempt, is_new = self.open(attempt.intent.number + 1, exclude=following.exclude)
+
+    def current_attempt(self) -> tuple[Attempt, bool]:
+        """The attempt to follow, and whether this call made it: one that is not over, else a new one."""
+        known = attempts(self.plan.work_dir)
+        if not known:
+            return self.open(1)
+        last = known[-1]
+        verdict = last.verdict()
+        if verdict is None and last.is_cancelled():  # finish that cancel first: two jobs must not share a stage
+            self.cancel(last, why="an earlier cancel was cut short")
+        elif verdict is None or (verdict.ending is Ending.COMPLETED and self.is_published()):
+            logger.info("%s: attached to %s", self.plan.stage.name, last.intent.key)
+            return last, False
+        return self.open(last.intent.number + 1)
+
+    def open(self, number: int, *, exclude: tuple[str, ...] = ()) -> tuple[Attempt, bool]:
+        """The attempt of that number, and whether this call made it."""
+        is_new = not (self.plan.work_dir / "attempts" / f"a{number}" / "intent.json").exists()
+        attempt = open_attempt(
+            self.plan.work_dir.absolute(),
+            number=number,
+            stage=self.plan.stage.name,
+            run_id=self.options.run_id,
+            profile=self.options.profile or "",
+            fingerprint=self.plan.fingerprint,
+            exclude=exclude,
+        )
+        remember(attempt, self.options.home)
+        return attempt, is_new and attempt.intent.run_id == self.options.run_id
+
+    def follow(self, attempt: Attempt, *, is_new: bool) -> Verdict:
+        """Submit the attempt if nobody has, and watch it to its end."""
+        if (known := attempt.verdict()) is not None:
+            return known
+        try:
+            job_id = attempt.job_id() or self.submit(attempt, is_new=is_new)
+            return self.watch(attempt, job_id)
+        except SlurmRefused as error:
+            return attempt.record_verdict(verdict_without_run(Ending.REFUSED, None, str(error)))
+        except KeyboardInterrupt:
+            name = f"{self.plan.stage.name}: job {attempt.job_id() or attempt.intent.key}"
+            if self.interrupts.on_ctrl_c(name) == "detach":
+                raise Detached from None
+            self.cancel(attempt, why="Ctrl-C")
+            raise
+        except StageCancelled:
+            raise
+        except BaseException:  # told to end, as by SIGTERM: the job is ended only if somebody cancelled the run
+            if self.interrupts.is_cancelled():
+                self.cancel(attempt, why="the run was cancelled")
+            raise
+
+    def submit(self, attempt: Attempt, *, is_new: bool) -> int:
+        """The id of the attempt's job, submitted now unless it is there."""
+        client, profile, intent = SlurmClient(host=self.host), self.plan.profile, attempt.intent
+        self.write_files(attempt)
+
+        def submit(exclude: Sequence[str]) -> int:
+            options = submit_options(
+                attempt,
+                stop_before_end_s=profile.stop_before_end_s,
+                requeue=profile.requeue,
+                exclude=[*([profile.exclude] if profile.exclude else []), *exclude],
+            )
+            return submit_once(attempt, client, options, is_new=is_new, pause=lambda s: self.pause(attempt, s))
+
+        try:
+            job_id = submit(intent.exclude)
+        except SlurmRefused:
+            if not intent.exclude:
+                raise
+            logger.warning("%s: refused without %s; asking for any node", intent.stage, ",".join(intent.exclude))
+            job_id = submit(())
+        logger.info("%s: job %d, log: %s", intent.stage, job_id, attempt.log_path)
+        return job_id
+
+    def write_files(self, attempt: Attempt) -> None:
+        """All that the job reads, into the attempt's directory."""
+        check_path(attempt.folder)
+        folder, plan = attempt.folder, self.plan
+        (rendered,) = render(
+            [build_spec(plan, self.options)],
+            submitter=plan.profile.submitter,
+            cache_dir=self.options.home / "rendered",
+        )
+        rendered = rendered.replace(JOB_DIR, str(folder))
+        train = resolve_working_directory(extract_train_config(plan.job_config), self.options.project_dir)
+        copy_code(plan.stage.script, folder / "code")
+        save_configs(plan.job_config, train, folder)
+        variables = {
+            **self.env,
+            "NEMOTRON_JOB_DIR": str(folder),
+            "NEMOTRON_STOP_FILE": str(folder / "stop"),
+            "PYTHONPATH": str(folder / "code"),
+        }
+        self.host.write(folder / "env.sh", render_env(variables), mode=0o600)
+        self.host.write(folder / "payload.sh", f"{split_script(rendered)[1]}\n", mode=0o644)
+        self.host.write(folder / "job.sh", render_job_script(rendered, attempt), mode=0o644)
+
+    def watch(self, attempt: Attempt, job_id: int) -> Verdict:
+        """The verdict on the job; raises StageCancelled when the run is cancelled meanwhile."""
+        spec, stage = build_spec(self.plan, self.options), self.plan.stage.name
+        monitor = monitor_of(self.host, poll_s=self.plan.profile.poll_interval_s)
+        job = monitor.watch(attempt, job_id, num_gpus=spec.nodes * spec.gpus_per_node)
+        try:
+            while True:
+                verdict = monitor.wait(job, timeout_s=CHECK_S)
+                if verdict is not None:
+                    if attempt.is_cancelled() and verdict.ending is not Ending.COMPLETED:
+                        raise StageCancelled(f"{stage}: job {job.job_id} was cancelled")
+                    return verdict
+                if job.hopeless:
+                    reason = job.reason
+                    self.cancel(attempt, why=reason)
+                    ending = Ending.DEPENDENCY if reason == "DependencyNeverSatisfied" else Ending.LAUNCH_FAILED
+                    return attempt.record_verdict(verdict_without_run(ending, job.job_id, reason))
+                self.check_cancelled(attempt)
+        finally:
+            monitor.forget(job)
+
+    def check_cancelled(self, attempt: Attempt) -> None:
+        """End the job, and raise StageCancelled, if the run was cancelled."""
+        if self.interrupts.is_cancelled():
+            self.cancel(attempt, why="the run was cancelled")
+            raise StageCancelled(f"{self.plan.stage.name}: the run was cancelled; its job is gone")
+
+    def pause(self, attempt: Attempt, delay_s: float) -> None:
+        """Wait, and look for a cancel meanwhile."""
+        deadline = time.monotonic() + delay_s
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, CHECK_S))
+            self.check_cancelled(attempt)
+
+    def cancel(self, attempt: Attempt, *, why: str) -> None:
+        """End the attempt's job."""
+        cancel_attempt(attempt, SlurmClient(host=self.host), why=why)
+
+    def failure(self, attempt: Attempt, verdict: Verdict, why: str) -> StageFailed:
+        """The error to show: what, where, why, and the end of the log."""
+        stage = self.plan.stage.name
+        lines = local.tail(attempt.log_path, begin=0)[-SHOWN_LINES:]
+        code = f", exit code {verdict.exit_code}" if verdict.exit_code not in ("", "0:0") else ""
+        head = f"{stage}: job {verdict.job_id} ended as {verdict.ending}{code} on {verdict.nodes or 'no node'}"
+        said = [f"{head}: {why}" if why else head, f"    key {attempt.intent.key}, log: {attempt.log_path}"]
+        return StageFailed("\n".join([*said, *(f"    {line}" for line in lines)]))
+
+
+def connect(profile: Profile) -> Host:
+    """The host that a profile names."""
+    if profile.tunnel == "local":
+        return LocalHost()
+    assert profile.host is not None
+    return SshHost(
+        host=profile.host,
+        user=profile.user,
+        port=profile.port,
+        identity=profile.identity,
+        control_dir=Path(tempfile.gettempdir()) / f"nemotron-ssh-{Path.home().stat().st_uid}",
+    )
+
+
+def verdict_without_run(ending: Ending, job_id: int | None, reason: str) -> Verdict:
+    """On an attempt whose job never ran."""
+    return Verdict(
+        ending=ending,
+        job_id=job_id,
+        exit_code="",
+        reason=reason,
+        nodes="",
+        submitted=None,
+        started=None,
+        ended=None,
+        num_gpus=0,
+        saved_step=0,
+    )

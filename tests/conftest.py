@@ -1,0 +1,35 @@
+"""What all tests share: one real Slurm cluster a session, started by the first test that asks for it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster.cluster import Cluster, require_programs
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[Cluster]:
+    """Four nodes on this machine, with accounting: slurmctld, slurmd, slurmdbd and MariaDB, without systemd."""
+    require_programs()
+    port = str(16800 + 40 * (os.getpid() % 200))  # two test sessions on one machine must not meet
+    cgroup = "1" if Path("/sys/fs/cgroup/memory").is_dir() else "0"  # then memory limits hold
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # munge wants parents that all may enter, unlike pytest's own
+    with Cluster.running(folder, SLURM_BASE_PORT=port, SLURM_CGROUP=cgroup) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The session's cluster, all nodes up, its programs found by this process too; the test's jobs go with it."""
+    for name, value in slurm_cluster.env.items():
+        monkeypatch.setenv(name, value)
+    slurm_cluster.up()
+    yield slurm_cluster
+    slurm_cluster.cancel_all()
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return Path(__file__).resolve().parent.parent
