@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +92,7 @@ def export_profiles(names: Sequence[str], url: str, *, show_secrets: bool) -> st
     profiles = {name: to_profile(documents[name], url) for name in names or documents}
     secret = [f"{name}.{key}" for name, profile in profiles.items() for key in secret_keys(profile)]
     if secret and not show_secrets:
-        raise ConfigError(
-            f"{', '.join(secret)}: named like secrets, and env.toml holds them in clear; give --show-secrets to print them"
-        )
+        raise ConfigError(f"{', '.join(secret)}: named like secrets; give --show-secrets to print them in clear")
     return "\n".join(format_toml(name, profile) for name, profile in profiles.items())
 
 
@@ -125,15 +123,16 @@ def to_profile(document: BlockDocument, url: str) -> Profile:
 
 
 def secret_keys(profile: Profile) -> list[str]:
-    """The dotted keys whose values job.yaml would hide."""
-    table = profile_table(profile)
-    return _changed(table, hide_secrets(table))
+    """The dotted keys that are named like secrets, by job.yaml's rule for names."""
+    return [key for key in _dotted(profile_table(profile)) if hide_secrets({key: "x"})[key] != "x"]
 
 
-def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        return [key for name in before for key in _changed(before[name], after[name], f"{prefix}.{name}".strip("."))]
-    return [prefix] if before != after else []
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from nemo_runspec.profile_fields import ENV_VARS, ProfileFields, check_env_vars
 from nemo_runspec.profiles import Profile, config_error
 
 ANSWER_TIMEOUT_S = 5.0
-_PAGE = 200  # the most documents that a server gives at once
 
 
 class EnvProfile(ProfileFields, Block):
@@ -108,13 +107,10 @@ def read_profile(name: str, url: str) -> Profile | None:
 
 def list_documents(url: str) -> list[BlockDocument]:
     """The documents of all profiles' blocks, by name, secrets included; raises as `read_profile`."""
-    documents: list[BlockDocument] = []
     with prefect_client(url) as client:
         try:
-            while page := client.read_block_documents_by_type(
-                EnvProfile.get_block_type_slug(), offset=len(documents), limit=_PAGE
-            ):
-                documents += page
+            # Prefect 3.8.8: the route gives all at once, whatever limit and offset it is given.
+            documents = client.read_block_documents_by_type(EnvProfile.get_block_type_slug())
         except ObjectNotFound:  # no block of this type was ever saved
             return []
     return sorted(documents, key=stored_name)
@@ -180,7 +176,7 @@ def prefect_client(url: str) -> Iterator[SyncPrefectClient]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RequirementError(f"Prefect API {url} does not answer: {error or type(error).__name__}") from error
     except (json.JSONDecodeError, ValidationError):
-        raise RequirementError(f"{url} does not answer as a Prefect API; is its path /api?") from None
+        raise RequirementError(f"Prefect API {url} does not answer as one; it should end in /api") from None
 
 
 def _read_document(document: str, url: str) -> BlockDocument | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import signal
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nemotron.tasks.stage import StagePlan
 
 SHOWN_LINES = 15
+_SAID = re.compile(r"(?:\[\w+\]:)?error: (.*)")  # torchrun --tee puts [default0]: before what rank 0 prints
 
 
 def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_fd: int) -> None:
@@ -63,8 +65,8 @@ def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> Stage
 
 def script_error(log_path: Path, *, begin: int) -> str | None:
     """What the script said was wrong (`error: …`), None if it said nothing."""
-    said = [line for line in local.tail(log_path, begin=begin) if line.startswith("error: ")]
-    return said[-1].removeprefix("error: ") if said else None
+    said = [match[1] for line in local.tail(log_path, begin=begin) if (match := _SAID.match(line))]
+    return said[-1] if said else None
 
 
 def run_in_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) -> None:

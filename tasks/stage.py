@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,17 @@ def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runs
     """The job config: the named YAML, the profile, the overrides, provenance."""
     context = GlobalContext(config=options.config, run=options.profile, dotlist=list(options.overrides))
     config = parse_config(context, runspec.config_dir, runspec.config.default)
-    profile = profile_for(runspec, find_profile(options.profile)) if options.profile else None
+    profile = (
+        profile_for(runspec, profile_of_run(options.profile, options.run_id, Path.cwd())) if options.profile else None
+    )
     argv = ["nemotron", *stage.name.split("_"), "-c", options.config, *options.overrides]
     return build_job_config(config, context, runspec.name, str(stage.script), argv, env_profile=profile)
+
+
+@lru_cache(maxsize=8)
+def profile_of_run(name: str, run_id: str, cwd: Path) -> Profile:  # noqa: ARG001
+    """The profile, looked up once a pipeline run: all its stages get the same, and a server is asked once."""
+    return find_profile(name)
 
 
 def profile_for(runspec: nemo_runspec.Runspec, profile: Profile) -> DictConfig:

@@ -92,13 +92,13 @@ def test_a_block_is_replaced_as_a_whole(server: str) -> None:
 
 def test_a_block_is_not_replaced_unasked(server: str) -> None:
     save_profile("a", profile(), url=server)
-    with pytest.raises(ConfigError, match="profile 'a': block 'a' on .* exists; use --overwrite"):
+    with pytest.raises(ConfigError, match=r"profile 'a': block 'a' on .* exists; use --overwrite"):
         save_profile("a", profile(nodes=2), url=server)
 
 
 def test_two_names_that_would_share_a_block_are_refused(server: str) -> None:
     save_profile("my_cluster", profile(), url=server)
-    with pytest.raises(ConfigError, match="block 'my-cluster' on .* holds profile 'my_cluster'.*rename one"):
+    with pytest.raises(ConfigError, match=r"block 'my-cluster' on .* holds profile 'my_cluster'.*rename one"):
         save_profile("My-cluster", profile(), url=server, overwrite=True)
     assert read_profile("my-cluster", server) is None
 
@@ -154,14 +154,16 @@ def test_a_block_goes_before_env_toml(server: str, env_file: Path) -> None:
     assert find_profile("base", env_file=env_file).env_vars == {"A": "1"}
 
 
-def test_env_toml_is_read_over_what_it_extends(env_file: Path, no_api: None) -> None:
+@pytest.mark.usefixtures("no_api")
+def test_env_toml_is_read_over_what_it_extends(env_file: Path) -> None:
     assert find_profile("my_cluster", env_file=env_file) == profile(
         nodes=2, env_vars={"A": "1", "B": "2"}, remote_job_dir="/scratch/me/jobs", setup_lines=["echo ${HOME}"]
     )
 
 
+@pytest.mark.usefixtures("no_api")
 def test_a_variable_that_env_toml_needs_and_is_not_set_is_named(
-    env_file: Path, no_api: None, monkeypatch: pytest.MonkeyPatch
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WHO")
     with pytest.raises(ConfigError, match=r"profile 'my_cluster': \$\{oc\.env:WHO\}: the variable is not set"):
@@ -176,13 +178,15 @@ def test_a_name_in_neither_place_is_refused_with_both(server: str, env_file: Pat
     assert f"not in {env_file} (have: base, my_cluster). Did you mean 'my_cluster'?" in str(refused.value)
 
 
-def test_without_an_api_and_a_file_both_are_told(no_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_api")
+def test_without_an_api_and_a_file_both_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"no Prefect API is configured; no env\.toml in"):
         find_profile("x")
 
 
-def test_a_wrong_field_of_env_toml_is_told_with_file_and_name(no_api: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_api")
+def test_a_wrong_field_of_env_toml_is_told_with_file_and_name(tmp_path: Path) -> None:
     path = tmp_path / "env.toml"
     path.write_text("[dev]\nparition = 'x'\n")
     with pytest.raises(ConfigError, match=r"env\.toml: profile 'dev': parition = 'x': no such field"):
@@ -209,11 +213,12 @@ def test_no_server_and_no_table_is_refused_with_both(url: str, env_file: Path, m
 
 
 def test_a_server_that_is_none_of_prefect_is_told(server: str) -> None:
-    with pytest.raises(RequirementError, match=r"does not answer as a Prefect API|answered 4"):
+    with pytest.raises(RequirementError, match=r"does not answer as one|answered 4"):
         list_documents(server.removesuffix("/api") + "/other")
 
 
-def test_lookup_without_an_api_imports_no_prefect(env_file: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("env_file")
+def test_lookup_without_an_api_imports_no_prefect(tmp_path: Path) -> None:
     script = (
         "import sys; from nemotron.blocks.profile_lookup import find_profile; "
         "print(find_profile('my_cluster').nodes, sorted(m for m in sys.modules if m.startswith('prefect')))"
@@ -234,13 +239,15 @@ def test_lookup_without_an_api_imports_no_prefect(env_file: Path, tmp_path: Path
         ("= broken", None),
     ],
 )
-def test_the_active_prefect_profile_tells_the_api(text: str, url: str | None, no_api: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_api")
+def test_the_active_prefect_profile_tells_the_api(text: str, url: str | None, tmp_path: Path) -> None:
     (tmp_path / "prefect").mkdir()
     (tmp_path / "prefect" / "profiles.toml").write_text(text)
     assert prefect_api_url() == url
 
 
-def test_profiles_go_to_blocks_and_back(server: str, env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("server")
+def test_profiles_go_to_blocks_and_back(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import"]) == 0
     assert "saved profile my_cluster as block nemotron-env-profile/my-cluster" in capsys.readouterr().out
     assert main(["export", "my_cluster"]) == 0
@@ -285,8 +292,7 @@ def test_an_unknown_block_is_not_exported(server: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("action", ["import", "export", "list"])
-def test_the_command_needs_an_api(
-    action: str, no_api: None, env_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("no_api", "env_file")
+def test_the_command_needs_an_api(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([action]) == 2
     assert capsys.readouterr().err.startswith("error: no Prefect API is configured; set PREFECT_API_URL")

@@ -217,7 +217,7 @@ def test_one_partition_serves_both(attached: bool) -> None:
 
 
 def test_a_settings_table_is_no_name_for_a_profile() -> None:
-    with pytest.raises(ConfigError, match="'wandb': env.toml has settings under this name"):
+    with pytest.raises(ConfigError, match=r"'wandb': env\.toml has settings under this name"):
         format_toml("wandb", Profile())
 
 

@@ -54,6 +54,12 @@ def test_an_error_for_a_person_is_one_line_and_exit_code_2(tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (2, "error: a.txt: empty file\n")
 
 
+def test_a_stop_on_request_is_one_line_and_exit_code_75(tmp_path: Path) -> None:
+    body = "from nemo_runspec.stop import StopRequested; raise StopRequested(7)"
+    done = run(tmp_path, body, "--config", "x")
+    assert (done.returncode, done.stderr) == (75, "stopped on request after step 7; start again to go on\n")
+
+
 def test_another_error_keeps_its_traceback(tmp_path: Path) -> None:
     done = run(tmp_path, "raise KeyError('x')", "--config", "x")
     assert done.returncode == 1

@@ -37,6 +37,9 @@ def main(argv: Sequence[str]) -> int:
     except RunspecError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return UNAVAILABLE if isinstance(error, LaunchError) else REFUSED
+    except OSError as error:
+        sys.stderr.write(f"error: node {os.environ.get('SLURM_NODEID', '0')}: {error}\n")
+        return UNAVAILABLE
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -90,6 +91,8 @@ class _Node:
             self.wait_for_ray(ip, port, link.check)
             self.stay(link, ip, address=f"{ip}:{port}", token=token)
         except JobEnded:
+            # srun --kill-on-bad-exit ends the others when the head ends badly; the head's exit code is to be the job's.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             return 0
 
     def stay(self, link: NodeLink, ip: str, *, address: str, token: str) -> NoReturn:
@@ -147,8 +150,8 @@ class _Node:
 
     @property
     def log_path(self) -> Path:
-        folder = self.allocation.job_dir or self.temp_dir
-        return folder / f"ray-node-{self.allocation.node}.log"
+        """Where Ray's own output goes: the job's directory if there is one, for it outlives the job."""
+        return (self.allocation.job_dir or self.temp_dir) / f"ray-node-{self.allocation.node}.log"
 
     @property
     def see_log(self) -> str:

@@ -48,11 +48,13 @@ def wait_for_head(allocation: Allocation) -> dict[str, Any]:
     """
     path = _path(allocation)
     deadline = time.monotonic() + allocation.timeout_s
-    while time.monotonic() < deadline:
+    while True:
         with suppress(OSError, ValueError):
             where: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if where["step"] == _step(allocation):
                 return where
+        if time.monotonic() >= deadline:
+            break
         time.sleep(POLL_S)
     raise LaunchError(
         f"node {allocation.node}: node 0 did not tell its address in {path} within {allocation.timeout_s} s "

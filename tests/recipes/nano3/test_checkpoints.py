@@ -1,12 +1,17 @@
 import logging
+import os
 import re
+import socket
+import subprocess
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from nemotron.recipes.nano3.checkpoint import Checkpoints
+from nemotron.recipes.nano3.checkpoint import STALE_S, Checkpoints, find_damage
 
 
 @pytest.fixture
@@ -130,12 +135,49 @@ def test_a_sound_checkpoint_gives_no_warning(checkpoints: Checkpoints, caplog: p
     assert caplog.records == []
 
 
-def test_what_a_crash_left_of_a_save_is_ignored_and_then_replaced(checkpoints: Checkpoints) -> None:
-    save(checkpoints, 3)
-    state_file(checkpoints, 3).parent.rename(checkpoints.folder / "iter_0000006.partial")
+def leave_partial(checkpoints: Checkpoints, *, host: str, pid: int) -> Path:
+    """What a save of step 6 leaves whose process ended in the middle, or is still at it."""
+    checkpoints.folder.mkdir(exist_ok=True)
+    partial = checkpoints.folder / f"iter_0000006.partial-{host}-{pid}-{'0' * 32}"
+    partial.mkdir()
+    (partial / "state.pt").write_bytes(b"half")
+    return partial
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_crash_left_of_a_save_is_ignored_and_then_removed(checkpoints: Checkpoints) -> None:
+    leave_partial(checkpoints, host=socket.gethostname(), pid=dead_pid())
     assert checkpoints.load_latest() is None
     save(checkpoints, 6)
     assert [path.name for path in checkpoints.folder.iterdir()] == ["iter_0000006"]
+
+
+def test_what_a_live_process_is_saving_is_left_alone(checkpoints: Checkpoints) -> None:
+    partial = leave_partial(checkpoints, host=socket.gethostname(), pid=os.getpid())
+    save(checkpoints, 6)
+    assert partial.is_dir()
+
+
+def test_what_another_machine_left_is_removed_when_it_is_old(checkpoints: Checkpoints) -> None:
+    fresh = leave_partial(checkpoints, host="node-7", pid=dead_pid())
+    old = leave_partial(checkpoints, host="node-8", pid=1)
+    hours_ago = time.time() - 2 * STALE_S
+    os.utime(old / "state.pt", (hours_ago, hours_ago))
+    os.utime(old, (hours_ago, hours_ago))
+    save(checkpoints, 6)
+    assert (fresh.is_dir(), old.is_dir()) == (True, False)
+
+
+def test_two_runs_that_save_the_same_steps_at_once_leave_sound_checkpoints(checkpoints: Checkpoints) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: save(checkpoints, *[3, 6] * 25), range(2)))
+    assert [find_damage(path) for path in sorted(checkpoints.folder.iterdir())] == [None, None]
+    assert latest_step(checkpoints) == 6
 
 
 def test_other_files_are_no_checkpoints(checkpoints: Checkpoints) -> None:

@@ -9,7 +9,8 @@ from megatron.core.models.mamba.mamba_model import MambaModel
 from tiny_model import SEQ_LENGTH, draw_tokens, tiny_settings
 
 from nemo_runspec.errors import CheckpointError
-from nemo_runspec.metrics_log import ENV_METRICS, read_metrics
+from nemo_runspec.metrics_log import ENV_METRICS, read_metrics, saved_step
+from nemo_runspec.stop import ENV_STOP_FILE, StopRequested
 from nemotron.recipes.nano3.distributed import World
 from nemotron.recipes.nano3.model import build_model, weights_of
 from nemotron.recipes.nano3.optimizer import OptimizerSettings
@@ -110,6 +111,35 @@ def test_a_finished_run_started_again_trains_no_further(runs: Runs) -> None:
     again = runs.start("run", seed=99)
     assert runs.curve("run") == curve
     assert torch.equal(weights_of(again)["output_layer.weight"], weights_of(first)["output_layer.weight"])
+
+
+def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_goes_on_exactly(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.start("whole")
+    monkeypatch.setenv(ENV_STOP_FILE, str(tmp_path / "stop"))
+    (tmp_path / "stop").touch()
+    with pytest.raises(StopRequested, match="after step 1"):
+        runs.start("stopped")
+    assert saved_step(runs.root / "stopped" / "metrics.jsonl") == 1
+    monkeypatch.delenv(ENV_STOP_FILE)
+    runs.start("stopped", seed=99)
+    assert runs.curve("stopped") == runs.curve("whole")
+
+
+def test_a_stop_asked_for_at_the_last_step_does_not_keep_the_run_from_its_end(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_STOP_FILE, str(tmp_path / "stop"))
+    (tmp_path / "stop").touch()
+    runs.start("run", settings=TRAIN.model_copy(update={"train_iters": 1}))
+    assert len(runs.curve("run")) == 1
+
+
+def test_each_checkpoint_is_told_to_who_watches(runs: Runs) -> None:
+    runs.start("run")
+    lines = (runs.root / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [line for line in lines if "checkpoint" in line] == ['{"checkpoint": 3}', '{"checkpoint": 6}']
 
 
 def test_equal_runs_are_equal(runs: Runs) -> None:

@@ -1,6 +1,7 @@
 """The pretraining script as processes of its own: two of them agree with one, and a killed run goes on exactly."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from tiny_model import MODEL
 import nemo_runspec
 from nemo_runspec.artifacts import LocalStore
 from nemo_runspec.execution import build_local_command
-from nemo_runspec.metrics_log import read_metrics
+from nemo_runspec.metrics_log import read_metrics, saved_step
 from nemotron.recipes.nano3.stage0_pretrain import data_prep, train
 from nemotron.recipes.nano3.tokenizer import MIN_VOCAB_SIZE
 
@@ -57,6 +58,7 @@ class Project:
             "NEMOTRON_FINGERPRINT": run,
             "NEMOTRON_METRICS": str(self.metrics_path(run + attempt)),
             "NEMOTRON_OUTPUT_NAME": output,
+            "NEMOTRON_STOP_FILE": str(self.root / run / "stop"),
         }
 
     def metrics_path(self, run: str) -> Path:
@@ -141,3 +143,27 @@ def test_one_process_goes_on_exactly_from_where_two_were_killed(project: Project
     assert done >= SAVE_INTERVAL
     assert done % SAVE_INTERVAL == 0
     assert sum(resumed[:5], ()) == pytest.approx(sum(project.curve("alone")[done : done + 5], ()), abs=1e-5)
+
+
+def test_two_processes_stop_on_request_at_the_same_step_and_one_goes_on_exactly(project: Project) -> None:
+    stop = project.root / "stopped" / "stop"
+    stop.parent.mkdir()
+    stop.touch()
+    process = project.start_two("stopped")
+    process.wait(timeout=60)
+    log = (project.root / "stopped.log").read_text()
+    assert "stopped on request after step 1; start again to go on\n" in log
+    assert "exitcode: 75" in log
+    assert saved_step(project.metrics_path("stopped")) == len(project.curve("stopped")) == 1
+    stop.unlink()
+    project.pretrain("stopped", attempt="-resumed")
+    resumed = project.curve("stopped-resumed")
+    assert sum(resumed[:5], ()) == pytest.approx(sum(project.curve("alone")[1:6], ()), abs=1e-5)
+
+
+def test_a_run_that_ended_before_it_published_evaluates_and_publishes(project: Project) -> None:
+    shutil.copytree(project.root / "alone" / "checkpoints", project.root / "ended" / "checkpoints")
+    project.pretrain("ended")
+    assert project.curve("ended") == []
+    first, *_, last = LocalStore(project.root / "store").versions("model")
+    assert last.metadata["valid_loss"] == first.metadata["valid_loss"]
