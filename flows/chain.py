@@ -13,6 +13,9 @@ from pathlib import Path
 import nemo_runspec
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.errors import ConfigError, RequirementError, RunspecError, did_you_mean
+from nemo_runspec.profiles import Profile
+from nemo_runspec.slurm.spec import JobSpec
+from nemo_runspec.submitters import render
 from nemotron.tasks.stage import (
     Stage,
     StageOptions,
@@ -110,6 +113,7 @@ class Preflight(Pipeline):
     """Goes through a chain and starts nothing; finds what `Pipeline` would refuse only when a stage's turn comes."""
 
     problems: list[RunspecError] = field(default_factory=list)
+    requests: list[tuple[Profile, JobSpec]] = field(default_factory=list)
 
     def run(self, name: str, runner: StageRunner = run_stage, /, **inputs: Handle) -> Handle:  # noqa: ARG002
         """Check the stage, and that its inputs are there or will be made."""
@@ -117,7 +121,9 @@ class Preflight(Pipeline):
             made = {slot for slot, it in inputs.items() if isinstance(it, NewestOf) and self.selects(it.stage)}
             try:
                 present = self.resolve({slot: it for slot, it in inputs.items() if slot not in made})
-                check_stage(self.stage(name), self.stage_options(name), given=made | set(present))
+                asked = check_stage(self.stage(name), self.stage_options(name), given=made | set(present))
+                if asked is not None:
+                    self.requests.append(asked)
             except RunspecError as error:
                 self.problems.append(error)
         return NewestOf(stage=name)
@@ -126,3 +132,13 @@ class Preflight(Pipeline):
         """Raise the problem to solve first, if there is one: what the machine lacks, else that of the first stage."""
         if self.problems:
             raise min(self.problems, key=lambda problem: not isinstance(problem, RequirementError))
+
+    def render_jobs(self) -> None:
+        """Render all stages' batch scripts at once, because NeMo-Run takes seconds to start; a stage finds its own.
+
+        Raises:
+            RunspecError: one of them cannot be rendered.
+        """
+        for submitter in sorted({profile.submitter for profile, _ in self.requests}):
+            specs = [spec for profile, spec in self.requests if profile.submitter == submitter]
+            render(specs, submitter=submitter, cache_dir=self.options.render_cache)

@@ -54,6 +54,7 @@ def new_pipeline(
     preflight = Preflight(**vars(pipeline))
     run_chain(preflight)
     preflight.refuse()
+    preflight.render_jobs()
     return pipeline
 
 

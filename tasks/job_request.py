@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_runspec import Runspec
 from nemo_runspec.profiles import Profile, parse_profile, partition_for
 from nemo_runspec.slurm.spec import JOB_DIR, JobSpec, Launcher
 from nemotron.tasks.code_snapshot import script_place
 
 if TYPE_CHECKING:
-    from nemotron.tasks.stage import StageOptions, StagePlan
+    from nemotron.tasks.stage import Stage, StageOptions
 
 _PWD = re.compile(r"\$\{oc\.env:PWD(,[^{}]*)?\}")
 
@@ -29,17 +30,16 @@ def effective_profile(job_config: DictConfig) -> Profile:
     )
 
 
-def build_spec(plan: StagePlan, options: StageOptions) -> JobSpec:
+def build_spec(stage: Stage, runspec: Runspec, profile: Profile, options: StageOptions) -> JobSpec:
     """The stage's request: the profile where it speaks, else the script's own resources."""
-    profile, runspec = plan.profile, plan.runspec
     gpus = profile.gpus_per_node
     if gpus is None:
         gpus = runspec.resources.gpus_per_node if isinstance(runspec.resources.gpus_per_node, int) else 1
     image = profile.container_image
     default_python = "python" if image or profile.tunnel == "ssh" else sys.executable
-    script = f"{JOB_DIR}/code/{script_place(plan.stage.script)}"
+    script = f"{JOB_DIR}/code/{script_place(stage.script)}"
     return JobSpec(
-        stage=plan.stage.name,
+        stage=stage.name,
         launcher=cast(Launcher, runspec.run.launch),
         command=(profile.python or default_python, script, "--config", f"{JOB_DIR}/train.yaml"),
         nproc_per_node=profile.nproc_per_node or gpus or 1,
@@ -57,17 +57,17 @@ def build_spec(plan: StagePlan, options: StageOptions) -> JobSpec:
         nodelist=profile.nodelist,
         exclusive=profile.exclusive,
         container_image=image,
-        mounts=container_mounts(plan, options) if image else (),
+        mounts=container_mounts(stage, profile, options) if image else (),
         setup_lines=profile.setup_lines,
         startup_commands=profile.startup_commands,
         sbatch=profile.sbatch,
     )
 
 
-def container_mounts(plan: StagePlan, options: StageOptions) -> tuple[str, ...]:
+def container_mounts(stage: Stage, profile: Profile, options: StageOptions) -> tuple[str, ...]:
     """The profile's mounts, and what a stage reads and writes under the same paths as outside."""
-    own = (plan.work_dir, options.store_root, plan.stage.script.parent.parent, options.project_dir)
-    return tuple(dict.fromkeys([*plan.profile.mounts, *(f"{path}:{path}" for path in map(Path.absolute, own))]))
+    own = (options.work_root(profile), options.store_root, stage.script.parent.parent, options.project_dir)
+    return tuple(dict.fromkeys([*profile.mounts, *(f"{path}:{path}" for path in map(Path.absolute, own))]))
 
 
 def resolve_working_directory(config: DictConfig, project_dir: Path) -> DictConfig:

@@ -22,7 +22,7 @@ from nemo_runspec.slurm.job_script import check_path, render_env, render_job_scr
 from nemo_runspec.slurm.ledger import Attempt, Verdict, attempts, open_attempt
 from nemo_runspec.slurm.monitor import monitor_of
 from nemo_runspec.slurm.retries import decide
-from nemo_runspec.slurm.spec import JOB_DIR
+from nemo_runspec.slurm.spec import JOB_DIR, JobSpec
 from nemo_runspec.slurm.states import Ending
 from nemo_runspec.slurm.submit import submit_once
 from nemo_runspec.submitters import render
@@ -52,6 +52,11 @@ class SlurmRun:
     interrupts: Interrupts
     host: Host
     is_published: Callable[[], bool]
+
+    @property
+    def spec(self) -> JobSpec:
+        """What the stage asks of Slurm."""
+        return build_spec(self.plan.stage, self.plan.runspec, self.plan.profile, self.options)
 
     def run(self) -> list[Verdict]:
         """Return the verdicts on the attempts that were followed, the last of them COMPLETED.
@@ -162,11 +167,7 @@ class SlurmRun:
         """All that the job reads, into the attempt's directory."""
         check_path(attempt.folder)
         folder, plan = attempt.folder, self.plan
-        (rendered,) = render(
-            [build_spec(plan, self.options)],
-            submitter=plan.profile.submitter,
-            cache_dir=self.options.home / "rendered",
-        )
+        (rendered,) = render([self.spec], submitter=plan.profile.submitter, cache_dir=self.options.render_cache)
         rendered = rendered.replace(JOB_DIR, str(folder))
         train = resolve_working_directory(extract_train_config(plan.job_config), self.options.project_dir)
         copy_code(plan.stage.script, folder / "code")
@@ -183,7 +184,7 @@ class SlurmRun:
 
     def watch(self, attempt: Attempt, job_id: int) -> Verdict:
         """The verdict on the job; raises StageCancelled when the run is cancelled meanwhile."""
-        spec, stage = build_spec(self.plan, self.options), self.plan.stage.name
+        spec, stage = self.spec, self.plan.stage.name
         monitor = monitor_of(self.host, poll_s=self.plan.profile.poll_interval_s)
         job = monitor.watch(attempt, job_id, num_gpus=spec.nodes * spec.gpus_per_node)
         try:

@@ -33,10 +33,12 @@ from nemo_runspec.errors import ConfigError, DataError, StageFailed
 from nemo_runspec.execution import build_env_vars
 from nemo_runspec.jobs import local
 from nemo_runspec.profiles import Profile, check_supported, profile_config
+from nemo_runspec.slurm.job_script import check_path
 from nemo_runspec.slurm.ledger import Verdict
+from nemo_runspec.slurm.spec import JobSpec
 from nemotron.blocks.profile_lookup import find_profile
 from nemotron.tasks.interrupts import ALONE, Interrupts
-from nemotron.tasks.job_request import effective_profile
+from nemotron.tasks.job_request import build_spec, effective_profile
 from nemotron.tasks.requirements import check_requirements
 from nemotron.tasks.run_local import run_in_process, run_process
 from nemotron.tasks.run_slurm import SlurmRun, connect
@@ -72,6 +74,17 @@ class StageOptions:
     def store_root(self) -> Path:
         """The artifact store: `$NEMOTRON_STORE`, else under the project's `.nemotron`."""
         return Path(os.environ.get("NEMOTRON_STORE", self.home / "artifacts"))
+
+    @property
+    def render_cache(self) -> Path:
+        """Where rendered batch scripts are kept."""
+        return self.home / "rendered"
+
+    def work_root(self, profile: Profile) -> Path:
+        """Where work directories lie: on Slurm under the profile's remote_job_dir, if it has one."""
+        if profile.executor == "slurm" and profile.remote_job_dir:
+            return Path(profile.remote_job_dir) / "work"
+        return self.home / "work"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +170,8 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
         profile=profile,
         inputs=pinned,
         fingerprint=digest,
-        work_dir=work_root(profile, options) / f"{stage.name}-{digest[:16]}{suffix}",
+        work_dir=options.work_root(profile) / f"{stage.name}-{digest[:16]}{suffix}",
     )
-
-
-def work_root(profile: Profile, options: StageOptions) -> Path:
-    """Where work directories lie: on Slurm under the profile's remote_job_dir, if it has one."""
-    on_slurm = profile.executor == "slurm" and profile.remote_job_dir
-    return Path(profile.remote_job_dir or "") / "work" if on_slurm else options.home / "work"
 
 
 def check_machine(stage: Stage, job_config: DictConfig, profile: Profile) -> None:
@@ -174,11 +181,15 @@ def check_machine(stage: Stage, job_config: DictConfig, profile: Profile) -> Non
         check_requirements(stage.name, job_config)
 
 
-def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) -> None:
-    """Refuse what `plan_stage` would refuse; `given` are the input slots that the flow fills."""
+def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) -> tuple[Profile, JobSpec] | None:
+    """Refuse what `plan_stage` would refuse; `given` are the input slots that the flow fills.
+
+    Returns what the stage will ask of Slurm, and how; None if it is not to run there.
+    """
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
-    check_machine(stage, job_config, effective_profile(job_config))
+    profile = effective_profile(job_config)
+    check_machine(stage, job_config, profile)
     check_complete(stage, job_config)
     find_sources(stage, job_config, runspec)
     extract_train_config(job_config, for_remote=False)
@@ -186,6 +197,10 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     for slot, type_name in runspec.artifacts.inputs.items():
         if slot not in given or is_overridden(slot, job_config):
             resolve_slot(stage, slot, type_name, job_config, store)
+    if profile.executor != "slurm":
+        return None
+    check_path(options.work_root(profile).absolute())
+    return profile, build_spec(stage, runspec, profile, options)
 
 
 def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runspec) -> DictConfig:

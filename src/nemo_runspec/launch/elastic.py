@@ -55,7 +55,8 @@ def build_torchrun_command(allocation: Allocation, command: Sequence[str], head:
         "local-addr": local_ip(head.ip) or head.ip,  # else torchrun asks DNS for this node's name
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    return [command[0], "-m", "nemo_runspec.launch.elastic", *words, *command[1:]]
+    verbatim = [word.replace("$", "$$") for word in command[1:]]  # torchrun fills in ${local_rank} and the like
+    return [command[0], "-m", "nemo_runspec.launch.elastic", *words, *verbatim]
 
 
 def gloo_environment(allocation: Allocation, head: Head, environ: Mapping[str, str]) -> dict[str, str]:
