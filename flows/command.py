@@ -7,19 +7,27 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from nemo_runspec.errors import ConfigError, RunspecError
 from nemo_runspec.settings import load_settings
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.embedded_server import check_server, embedded_server
 from nemotron.flows.nano3_stages import STAGES, new_pipeline, run_chain
-from nemotron.flows.runs import RunRequest, driving, follow, load_request, save_request, start_in_background
+from nemotron.flows.runs import (
+    RunRequest,
+    driving,
+    follow,
+    load_request,
+    record_end,
+    save_request,
+    start_in_background,
+)
 from nemotron.tasks.interrupts import Detached
 
 EPILOG = f"""\
@@ -55,22 +63,35 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 when refused or failed; 130 when interrupted or cancelled."""
     args = build_parser().parse_intermixed_args(argv)
     home = Path.cwd() / ".nemotron"
+    for name, value in prefect_settings(home).items():  # a profile may be a block: Prefect is imported to look
+        os.environ.setdefault(name, value)
     show_job_states()
-    try:
+
+    def run() -> int:
         request = load_request(home, args.attach) if args.attach else new_request(args)
         if args.plain and args.detach:
             raise ConfigError("--plain and --detach: a run in this process cannot go on without it; drop one of them")
-        run_or_follow(request, home, plain=args.plain, detach=args.detach)
+        return run_or_follow(request, home, plain=args.plain, detach=args.detach)
+
+    return told(run)
+
+
+def told(action: Callable[[], int]) -> int:
+    """Do it and say in a line what ended it early, unless it goes on elsewhere; the exit code."""
+    try:
+        return action()
     except RunspecError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except RunCancelled as cancelled:
         print(f"cancelled: {cancelled}", file=sys.stderr)  # noqa: T201
         return 130
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)  # noqa: T201
+    except Detached:
+        raise
+    except KeyboardInterrupt as interrupt:
+        line = str(interrupt) or "the same command continues from the last checkpoint"
+        print(f"interrupted: {line}", file=sys.stderr)  # noqa: T201
         return 130
-    return 0
 
 
 class RunCancelled(Exception):
@@ -89,45 +110,59 @@ def new_request(args: argparse.Namespace) -> RunRequest:
     )
 
 
-def run_or_follow(request: RunRequest, home: Path, *, plain: bool, detach: bool) -> None:
-    """Drive the run to its end, here or in the background, or follow the process that drives it already."""
+def run_or_follow(request: RunRequest, home: Path, *, plain: bool, detach: bool) -> int:
+    """Drive the run to its end, here or in the background, or follow the process that drives it; the exit code."""
+    run_id = request.run_id
     pipeline = new_pipeline(**asdict(request), plain=plain)
     save_request(home, request)
+    with driving(home, run_id) as lock:
+        if lock is not None:
+            if detach:
+                leave(home, run_id, lock)
+                return 0
+            try:
+                code = told(lambda: drive(request, pipeline))
+            except Detached:
+                leave(home, run_id, lock)
+                return 0
+            record_end(home, run_id, code)
+            return code
     if detach:
-        leave(home, request.run_id)
-        return
+        print(f"run {run_id} is under way already; follow it with --attach {run_id}")  # noqa: T201
+        return 0
     try:
-        with driving(home, request.run_id) as is_mine:
-            if is_mine:
-                pipeline = pipeline if plain else run_with_prefect(request, pipeline)
-                if plain:
-                    run_chain(pipeline)
-                show_summary(pipeline)
-                return
-    except Detached:
-        leave(home, request.run_id)
-        return
-    follow(home, request.run_id)
+        return follow(home, run_id)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"run {run_id} goes on in the background; follow it with --attach {run_id}") from None
 
 
-def leave(home: Path, run_id: str) -> None:
+def drive(request: RunRequest, pipeline: Pipeline) -> int:
+    """Run the chain in this process and show the summary; 0."""
+    if pipeline.options.plain:
+        run_chain(pipeline)
+    else:
+        pipeline = run_with_prefect(request, pipeline)
+    show_summary(pipeline)
+    return 0
+
+
+def leave(home: Path, run_id: str, lock: BinaryIO) -> None:
     """Let a process in the background drive the run, and say how to come back."""
-    start_in_background(home, run_id)
+    start_in_background(home, run_id, lock)
     print(f"run {run_id} goes on in the background; follow it with --attach {run_id}")  # noqa: T201
 
 
 def run_with_prefect(request: RunRequest, pipeline: Pipeline) -> Pipeline:
     """Run the chain as a Prefect flow, on the user's server if one is set, else on an embedded one."""
     home = pipeline.options.home
-    for name, value in prefect_settings(home).items():
-        os.environ.setdefault(name, value)
     from prefect.exceptions import CancelledRun
 
     from nemotron.flows.nano3 import nano3
 
     try:
         with prefect_server(home / "prefect" / "server.log"):
-            done: Pipeline = nano3(**asdict(request), project_dir=pipeline.options.project_dir)
+            done = nano3(**asdict(request), project_dir=pipeline.options.project_dir)
+            assert isinstance(done, Pipeline)  # a state that says otherwise is raised
             return done
     except CancelledRun as cancelled:
         raise RunCancelled(str(cancelled)) from cancelled

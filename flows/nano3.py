@@ -15,11 +15,13 @@ from typing import Any
 
 from prefect import Flow, flow, runtime
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelled
 
+from nemo_runspec.errors import StageCancelled
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.nano3_stages import new_pipeline, run_chain
 from nemotron.tasks.reaper import cancel_run
-from nemotron.tasks.stage_tasks import align, data_prep, train
+from nemotron.tasks.stage_tasks import align, data_prep, runner, train
 
 
 def cancel_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
@@ -43,16 +45,19 @@ def nano3(
     profile: str | None = None,
     refresh: bool = False,
     project_dir: Path | None = None,
-) -> Pipeline:
+) -> Pipeline | State[Pipeline]:
     """Run the chain; finished stages are reused, an interrupted one continues from its checkpoint."""
     pipeline = new_pipeline(
         config=config,
         run_id=run_id or str(runtime.flow_run.id),
-        stages=stages,
-        overrides=overrides,
+        stages=tuple(stages),  # a deployment's parameters come as JSON has them
+        overrides=tuple(overrides),
         profile=profile,
         refresh=refresh,
-        project_dir=project_dir,
+        project_dir=Path(project_dir) if project_dir else None,
     )
-    run_chain(pipeline, data_prep=data_prep, train=train, align=align)
+    try:
+        run_chain(pipeline, data_prep=runner(data_prep), train=runner(train), align=runner(align))
+    except StageCancelled as cancelled:
+        return Cancelled(message=str(cancelled))  # what is raised would be a failure
     return pipeline

@@ -3,6 +3,7 @@
 .nemotron/runs/<run id>.json    the request
 .nemotron/runs/<run id>.lock    locked as long as a process drives the run
 .nemotron/runs/<run id>.log     what a process in the background prints
+.nemotron/runs/<run id>.code    the exit code of the process that drove it last
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from nemo_runspec.errors import ConfigError, did_you_mean
+
+LOCK_VARIABLE = "NEMOTRON_RUN_LOCK"
+"""The descriptor of the lock that a process in the background has from the one that started it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,40 +65,53 @@ def load_request(home: Path, run_id: str) -> RunRequest:
 
 
 @contextmanager
-def driving(home: Path, run_id: str) -> Iterator[bool]:
-    """Whether this process drives the run within the block; False if another one does already."""
+def driving(home: Path, run_id: str) -> Iterator[BinaryIO | None]:
+    """Yield the run's lock: within the block this process drives the run; None if another one does already."""
     path = home / "runs" / f"{run_id}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    inherited = os.environ.pop(LOCK_VARIABLE, None)
+    with open(int(inherited) if inherited else path, "ab") as lock:
+        os.set_inheritable(lock.fileno(), False)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield lock
 
 
-def start_in_background(home: Path, run_id: str) -> None:
-    """Have a process without terminal drive the run; it outlives this one and the login."""
-    with (home / "runs" / f"{run_id}.log").open("ab") as log:
+def record_end(home: Path, run_id: str, code: int) -> None:
+    """Remember with which exit code the process that drives the run ends."""
+    (home / "runs" / f"{run_id}.code").write_text(str(code), encoding="utf-8")
+
+
+def start_in_background(home: Path, run_id: str, lock: BinaryIO) -> None:
+    """Have a process without terminal drive the run; it outlives this one and the login, and takes over the lock."""
+    with (home / "runs" / f"{run_id}.log").open("wb") as log:
         subprocess.Popen(
             [sys.executable, "-m", "nemotron.flows.command", "--attach", run_id],
             cwd=home.parent,
+            env={**os.environ, LOCK_VARIABLE: str(lock.fileno())},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=(lock.fileno(),),  # flock(2): held until the last descriptor of this open file is closed
         )
 
 
-def follow(home: Path, run_id: str) -> None:
-    """Show what the process in the background prints, until it ends."""
-    with (home / "runs" / f"{run_id}.log").open(encoding="utf-8", errors="replace") as log:
+def follow(home: Path, run_id: str) -> int:
+    """Show what the process in the background prints, until it ends; its exit code, 1 if it was killed."""
+    runs = home / "runs"
+    log_path = runs / f"{run_id}.log"
+    log_path.touch()
+    with log_path.open(encoding="utf-8", errors="replace") as log:
         while True:
             sys.stdout.write(log.read())
             sys.stdout.flush()
-            with driving(home, run_id) as is_over:
-                if is_over:
+            with driving(home, run_id) as lock:
+                if lock is not None:
                     sys.stdout.write(log.read())
-                    return
+                    code = runs / f"{run_id}.code"
+                    return int(code.read_text(encoding="utf-8")) if code.exists() else 1
             time.sleep(0.5)

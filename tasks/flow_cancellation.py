@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from nemotron.tasks.interrupts import CancelCheck, never
 
 ASK_EVERY_S = 4.0
+# A server that hangs must not keep the stage from seeing that its job has ended.
+_HASTY = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 logger = logging.getLogger(__name__)
 
 
-def flow_cancellation() -> Callable[[], bool]:
+def flow_cancellation() -> CancelCheck:
     """A function that says whether the current flow run is being cancelled; a server that is away means no."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None:
-        return lambda: False
+        return never
     asked_at, said = float("-inf"), False
 
-    def is_cancelled() -> bool:
+    def is_cancelled(*, now: bool = False) -> bool:
         nonlocal asked_at, said
-        if said or time.monotonic() - asked_at < ASK_EVERY_S:
+        if said or (not now and time.monotonic() - asked_at < ASK_EVERY_S):
             return said
         asked_at = time.monotonic()
         try:
-            with get_client(sync_client=True) as client:
+            with temporary_settings(_HASTY), get_client(sync_client=True) as client:
                 state = client.read_flow_run(run.id).state
         except Exception as error:  # the job goes on without the server
             logger.debug("Prefect does not answer: %s", error)

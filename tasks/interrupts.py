@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Choice = Literal["detach", "cancel"]
 
@@ -14,7 +14,13 @@ class Detached(KeyboardInterrupt):
     """The person leaves; the job goes on."""
 
 
-def never() -> bool:
+class CancelCheck(Protocol):
+    """Says whether somebody cancelled the run. What was heard seconds ago will do, unless it must be known `now`."""
+
+    def __call__(self, *, now: bool = False) -> bool: ...
+
+
+def never(*, now: bool = False) -> bool:  # noqa: ARG001
     """No: there is no server to cancel from."""
     return False
 
@@ -35,7 +41,7 @@ def ask_on_terminal(job: str) -> Choice:
 class Interrupts:
     """`is_cancelled` is asked every few seconds and again when the process is told to end; `on_ctrl_c` after Ctrl-C."""
 
-    is_cancelled: Callable[[], bool] = never
+    is_cancelled: CancelCheck = never
     on_ctrl_c: Callable[[str], Choice] = ask_on_terminal
 
 

@@ -135,7 +135,7 @@ class SlurmRun:
         except StageCancelled:
             raise
         except BaseException:  # told to end, as by SIGTERM: the job is ended only if somebody cancelled the run
-            if self.interrupts.is_cancelled():
+            if self.interrupts.is_cancelled(now=True):
                 self.cancel(attempt, why="the run was cancelled")
             raise
 
@@ -226,7 +226,8 @@ class SlurmRun:
         lines = local.tail(attempt.log_path, begin=0)[-SHOWN_LINES:]
         code = f", exit code {verdict.exit_code}" if verdict.exit_code not in ("", "0:0") else ""
         head = f"{stage}: job {verdict.job_id} ended as {verdict.ending}{code} on {verdict.nodes or 'no node'}"
-        said = [f"{head}: {why}" if why else head, f"    key {attempt.intent.key}, log: {attempt.log_path}"]
+        because = "; ".join(filter(None, [why, verdict.reason if verdict.ending is Ending.REFUSED else ""]))
+        said = [f"{head}: {because}" if because else head, f"    key {attempt.intent.key}, log: {attempt.log_path}"]
         return StageFailed("\n".join([*said, *(f"    {line}" for line in lines)]))
 
 

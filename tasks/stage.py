@@ -32,7 +32,7 @@ from nemo_runspec.config import (
 from nemo_runspec.errors import ConfigError, DataError, StageFailed
 from nemo_runspec.execution import build_env_vars
 from nemo_runspec.jobs import local
-from nemo_runspec.profiles import Profile, check_supported, profile_config
+from nemo_runspec.profiles import Profile, check_supported, profile_config, profile_table
 from nemo_runspec.slurm.job_script import check_path
 from nemo_runspec.slurm.ledger import Verdict
 from nemo_runspec.slurm.spec import JobSpec
@@ -310,7 +310,7 @@ def execute(
         slurm = SlurmRun(
             plan=plan,
             options=options,
-            env={"OMP_NUM_THREADS": "1", **build_env_vars(plan.job_config), **env},
+            env={"OMP_NUM_THREADS": "1", **build_env_vars(plan.job_config, profile_table(plan.profile)), **env},
             interrupts=interrupts,
             host=connect(plan.profile),
             is_published=lambda: find_reusable(plan, store) is not None,

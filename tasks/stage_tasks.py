@@ -6,7 +6,7 @@ each tag Prefect asks the server for a concurrency slot, which a busy SQLite ans
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect import task
@@ -18,6 +18,9 @@ from nemo_runspec.errors import RunspecError, StageCancelled, StageFailed
 from nemotron.tasks.flow_cancellation import flow_cancellation
 from nemotron.tasks.interrupts import Interrupts
 from nemotron.tasks.stage import Stage, StageOptions, StageResult, run_stage
+
+StageRunner = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult]
+StageTask = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult | State[StageResult]]
 
 
 async def is_worth_a_retry(_task: object, _run: TaskRun, state: State[Any]) -> bool:
@@ -43,27 +46,43 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def run_cancellable(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+def runner(stage_task: StageTask) -> StageRunner:
+    """The task as a flow calls it: raises StageCancelled where the task returned the state Cancelled."""
+
+    def run(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+        result = stage_task(stage, options, inputs)
+        if isinstance(result, State):  # Prefect 3.8.8 hands on a state that a task returns
+            raise StageCancelled(result.message or f"{stage.name}: cancelled")
+        return result
+
+    return run
+
+
+def run_cancellable(
+    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]
+) -> StageResult | State[StageResult]:
     """Run the stage; a cancelled one returns the state Cancelled, because Prefect retries what raises."""
     try:
         return run_stage(stage, options, inputs, Interrupts(is_cancelled=flow_cancellation()))
     except StageCancelled as error:
-        return Cancelled(message=str(error))  # type: ignore[return-value]  # Prefect takes a state as the task's own
+        return Cancelled(message=str(error))
 
 
 @task(name="data-prep", **_COMMON)
-def data_prep(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+def data_prep(
+    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]
+) -> StageResult | State[StageResult]:
     """Turn text into a data artifact."""
     return run_cancellable(stage, options, inputs)
 
 
 @task(name="train", **_COMMON)
-def train(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+def train(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult | State[StageResult]:
     """Pretrain or fine-tune a model."""
     return run_cancellable(stage, options, inputs)
 
 
 @task(name="align", **_COMMON)
-def align(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
+def align(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult | State[StageResult]:
     """Align a model by reinforcement learning."""
     return run_cancellable(stage, options, inputs)

@@ -46,7 +46,14 @@ def write_recipe(folder: Path, *, body: str = "pass", inputs: str = "", config: 
 
 
 def options(
-    folder: Path, *overrides: str, run_id: str = "run-1", refresh: bool = False, plain: bool = False
+    folder: Path,
+    *overrides: str,
+    run_id: str = "run-1",
+    profile: str | None = None,
+    refresh: bool = False,
+    plain: bool = False,
 ) -> StageOptions:
     """Options of a pipeline run in the project `folder`."""
-    return StageOptions(run_id=run_id, overrides=overrides, project_dir=folder, refresh=refresh, plain=plain)
+    return StageOptions(
+        run_id=run_id, overrides=overrides, profile=profile, project_dir=folder, refresh=refresh, plain=plain
+    )

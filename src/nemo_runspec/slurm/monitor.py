@@ -217,7 +217,8 @@ class Monitor:
             alive=self._is_alive(job, now),
         ):
             return
-        ending = judge(state=queue_word, reason=job.reason, accounting=row, done=done)
+        claimed = read_claim(job.attempt.folder) is not None
+        ending = judge(state=queue_word, reason=job.reason, accounting=row, done=done, claimed=claimed)
         verdict = Verdict(
             ending=ending,
             job_id=job.job_id,
@@ -268,6 +269,8 @@ def is_settled(
     word = accounting.state if accounting else queue_word
     if word in _REQUEUES and waited_s <= 0:
         return False  # Slurm may be about to requeue it; the next poll tells
+    if word == "COMPLETED" and done is None and waited_s < ACCOUNTING_GRACE_S:
+        return False  # on a shared file system what the job wrote may be seen later than its end
     if accounting is not None:
         return True
     if done is not None and (done.exit_code == 0 or waited_s >= ACCOUNTING_GRACE_S):

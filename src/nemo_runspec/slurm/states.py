@@ -104,18 +104,26 @@ def has_ended(state: str) -> bool:
 
 
 def judge(
-    *, state: str | None, reason: str = "", accounting: Accounting | None = None, done: DoneRecord | None = None
+    *,
+    state: str | None,
+    reason: str = "",
+    accounting: Accounting | None = None,
+    done: DoneRecord | None = None,
+    claimed: bool = True,
 ) -> Ending:
     """How a job that is no longer live ended, by all that is known of it.
 
     `state` and `reason` are squeue's last word, None when it has forgotten the job. Slurm's own verdict counts more
-    than what the job wrote of itself, but for what Slurm does not tell apart.
+    than what the job wrote of itself, but for what Slurm does not tell apart. `claimed`: the job did begin; one that
+    never did can have done nothing, whatever Slurm says.
     """
     word = first_word(accounting.state) if accounting and has_ended(accounting.state) else first_word(state or "")
     exit_code = accounting.exit_code if accounting else "0:0"
     if word == "CANCELLED" and "DependencyNeverSatisfied" in (reason, accounting.reason if accounting else ""):
         return Ending.DEPENDENCY
     if reason == "launch failed requeued held" or (word == "FAILED" and exit_code == LAUNCH_FAILED and done is None):
+        return Ending.LAUNCH_FAILED
+    if word == "COMPLETED" and done is None and not claimed:
         return Ending.LAUNCH_FAILED
     stopped = done is not None and done.stop_requested and done.exit_code != 0
     if word in ("FAILED", "COMPLETED") or (done and word not in ENDED):

@@ -56,6 +56,10 @@ def test_a_job_that_completed_in_the_queue_but_says_it_failed_has_failed() -> No
     assert judge(state="COMPLETED", done=done(1)) is Ending.FAILED
 
 
+def test_a_job_that_completed_without_ever_beginning_did_nothing() -> None:
+    assert judge(state=None, accounting=account("COMPLETED"), claimed=False) is Ending.LAUNCH_FAILED
+
+
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "A_NEW_WORD"])
 def test_a_job_in_any_other_state_is_live(state: str) -> None:
     assert not has_ended(state)
