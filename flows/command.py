@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", default="tiny", help="config of every stage: tiny (default), default")
     parser.add_argument("--profile", help="where to run: a table of env.toml")
     parser.add_argument("--stages", default="", help="only these, comma-separated; others' newest artifacts are used")
+    parser.add_argument("--logs", action="store_true", help="show what the jobs print, on Slurm")
     parser.add_argument("--detach", action="store_true", help="run in the background, also after this login ends")
     parser.add_argument("--attach", metavar="RUN_ID", help="follow a run or take it up again; no job is repeated")
     parser.add_argument("--refresh", action="store_true", help="run the stages even if their artifacts exist")
@@ -107,6 +108,8 @@ def new_request(args: argparse.Namespace) -> RunRequest:
         overrides=tuple(args.overrides),
         profile=args.profile or load_settings().profile,
         refresh=args.refresh,
+        show_logs=args.logs,
+        detached=args.detach,
     )
 
 

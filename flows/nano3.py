@@ -44,6 +44,8 @@ def nano3(
     overrides: tuple[str, ...] = (),
     profile: str | None = None,
     refresh: bool = False,
+    show_logs: bool = False,
+    detached: bool = False,
     project_dir: Path | None = None,
 ) -> Pipeline | State[Pipeline]:
     """Run the chain; finished stages are reused, an interrupted one continues from its checkpoint."""
@@ -54,6 +56,8 @@ def nano3(
         overrides=tuple(overrides),
         profile=profile,
         refresh=refresh,
+        show_logs=show_logs,
+        detached=detached,
         project_dir=Path(project_dir) if project_dir else None,
     )
     try:

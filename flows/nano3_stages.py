@@ -27,6 +27,8 @@ def new_pipeline(
     overrides: tuple[str, ...] = (),
     profile: str | None = None,
     refresh: bool = False,
+    show_logs: bool = False,
+    detached: bool = False,
     plain: bool = False,
     project_dir: Path | None = None,
 ) -> Pipeline:
@@ -41,6 +43,8 @@ def new_pipeline(
         run_id=run_id,
         profile=profile,
         refresh=refresh,
+        show_logs=show_logs,
+        detached=detached,
         plain=plain,
         project_dir=project_dir or Path.cwd(),
     )

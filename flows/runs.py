@@ -36,6 +36,8 @@ class RunRequest:
     overrides: tuple[str, ...]
     profile: str | None
     refresh: bool
+    show_logs: bool = False
+    detached: bool = False
 
 
 def save_request(home: Path, request: RunRequest) -> None:

@@ -16,6 +16,18 @@ def remember(attempt: Attempt, home: Path) -> None:
         (folder / attempt.intent.key).symlink_to(attempt.folder)
 
 
+def add_follower(attempt: Attempt, run_id: str) -> None:
+    """Remember that this run waits for the attempt, too: another run may have opened it."""
+    folder = attempt.folder / "followers"
+    folder.mkdir(exist_ok=True)
+    (folder / run_id).touch()
+
+
+def followers(attempt: Attempt) -> set[str]:
+    """The ids of all runs that ever waited for the attempt."""
+    return {attempt.intent.run_id, *(path.name for path in (attempt.folder / "followers").glob("*"))}
+
+
 def open_attempts(home: Path) -> list[Attempt]:
     """Those of which it is not known that they ended, oldest first."""
     links = sorted((home / "ledger").glob("*"), key=lambda link: link.lstat().st_mtime)

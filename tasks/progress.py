@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,12 @@ def follow_progress(stage: str, path: Path, *, live: bool | None = None) -> Iter
     finally:
         stop.set()
         thread.join(timeout=5.0)
+
+
+def show_lines(stage: str, lines: Sequence[str]) -> None:
+    """Print what the stage prints, above a progress bar if there is one."""
+    for line in lines:
+        sys.stderr.write(f"{stage} | {line}\n")
 
 
 def describe(row: Mapping[str, float]) -> str:

@@ -1,75 +1,88 @@
 """End jobs that nobody wants any more: `python -m nemotron.tasks.reaper`, from cron, or after an outage.
 
-A job whose orchestrator died is wanted: the next start follows it. A job is not wanted when its flow run was cancelled
-or deleted on the Prefect server, or when a cancel was cut short.
+A job whose orchestrator died is wanted: the next start follows it. A job is not wanted when all the flow runs that
+followed it were cancelled on the Prefect server, or when a cancel was cut short. What the server does not know, or does
+not answer, is no cancel.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import uuid
 from pathlib import Path
 
+from nemo_runspec.env import FILE_NAME
 from nemo_runspec.errors import RunspecError
 from nemo_runspec.slurm.cancel import cancel_attempt
 from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.ledger import Attempt
-from nemotron.blocks.profile_lookup import find_profile
-from nemotron.tasks.job_index import open_attempts
-from nemotron.tasks.run_slurm import connect
+from nemo_runspec.slurm.states import Ending
+from nemotron.blocks.profile_lookup import find_profile, prefect_api_url
+from nemotron.tasks.job_index import followers, open_attempts
+from nemotron.tasks.run_slurm import connect, verdict_without_run
 
 logger = logging.getLogger(__name__)
 
+ANSWER_TIMEOUT_S = 15.0
+
 
 def cancel_run(home: Path, run_id: str, *, why: str) -> int:
-    """End all jobs of a pipeline run; how many attempts that were."""
-    wanted = [attempt for attempt in open_attempts(home) if attempt.intent.run_id == run_id]
-    return sum(end(attempt, why=why) for attempt in wanted)
+    """End all jobs that a pipeline run follows; how many that were."""
+    return sum(end(attempt, home, why=why) for attempt in open_attempts(home) if run_id in followers(attempt))
 
 
 def reap(home: Path) -> int:
-    """End the jobs that nobody wants; how many attempts that were."""
-    return sum(end(attempt, why=why) for attempt in open_attempts(home) if (why := reason_to_end(attempt)))
+    """End the jobs that nobody wants; how many that were."""
+    return sum(end(attempt, home, why=why) for attempt in open_attempts(home) if (why := reason_to_end(attempt)))
 
 
 def reason_to_end(attempt: Attempt) -> str | None:
     """Why nobody wants the job, None if somebody may."""
     if attempt.is_cancelled():
         return "an earlier cancel was cut short"
-    return flow_run_reason(attempt.intent.run_id) if os.environ.get("PREFECT_API_URL") else None
+    if prefect_api_url() is not None and all(was_cancelled(run_id) for run_id in sorted(followers(attempt))):
+        return "its flow run was cancelled"
+    return None
 
 
-def flow_run_reason(run_id: str) -> str | None:
-    """Why the flow run of that id needs no job, None if it may; a server that is away means that it may."""
-    try:
-        flow_run_id = uuid.UUID(run_id)
-    except ValueError:
-        return None  # not a run of a deployment
+def was_cancelled(run_id: str) -> bool:
+    """Whether the server says that the pipeline run of that id was cancelled, and not started again since."""
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+    try:  # the flow run itself, or the newest of those that a command made for the run
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[uuid.UUID(run_id)]))
+    except ValueError:
+        wanted = FlowRunFilter(name=FlowRunFilterName(like_=f"-{run_id}"))
     try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(flow_run_id).state
-    except ObjectNotFound:
-        return "its flow run was deleted"
-    except Exception as error:
+        settings = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_TIMEOUT_S, PREFECT_CLIENT_MAX_RETRIES: 0}
+        with temporary_settings(settings), get_client(sync_client=True) as client:
+            found = client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    except Exception as error:  # whatever a server or what is in its place may answer
         logger.warning("Prefect does not answer: %s; jobs are left alone", error)
-        return None
-    return "its flow run was cancelled" if state and state.type.value in ("CANCELLING", "CANCELLED") else None
+        return False
+    cancels = (StateType.CANCELLING, StateType.CANCELLED)
+    return any(run.state is not None and run.state.type in cancels for run in found)
 
 
-def end(attempt: Attempt, *, why: str) -> bool:
-    """End the attempt's job; False, with a warning, if that cannot be made sure now."""
+def end(attempt: Attempt, home: Path, *, why: str) -> bool:
+    """Make sure that the attempt has no job; whether it had one. False, with a warning, if that is not known now."""
+    env_file = home.parent / FILE_NAME
     try:
-        cancel_attempt(attempt, SlurmClient(host=connect(find_profile(attempt.intent.profile))), why=why)
+        profile = find_profile(attempt.intent.profile, env_file=env_file if env_file.is_file() else None)
+        client = SlurmClient(host=connect(profile))
+        had_one = client.is_queued(attempt.intent.key)
+        cancel_attempt(attempt, client, why=why)
     except RunspecError as error:
         logger.warning("%s", error)
         return False
-    return True
+    attempt.record_verdict(verdict_without_run(Ending.CANCELLED, attempt.job_id(), why))
+    return had_one
 
 
 def main(argv: list[str] | None = None) -> int:

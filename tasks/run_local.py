@@ -6,15 +6,16 @@ import os
 import re
 import runpy
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from nemo_runspec.errors import RunspecError, StageFailed
+from nemo_runspec.errors import RunspecError, StageCancelled, StageFailed
 from nemo_runspec.execution import build_local_command
 from nemo_runspec.jobs import local
 from nemo_runspec.script import raised_errors
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
     from nemotron.tasks.stage import StagePlan
 
 SHOWN_LINES = 15
+CHECK_S = 1.0
+"""How often, in seconds, a cancel is looked for while waiting."""
 _SAID = re.compile(r"(?:\[\w+\]:)?error: (.*)")  # torchrun --tee puts [default0]: before what rank 0 prints
 
 
-def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_fd: int) -> None:
-    """Run the script to its end; on an interrupt end its processes first. They inherit the stage's lock.
+def run_process(
+    plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_fd: int, *, is_cancelled: Callable[[], bool]
+) -> None:
+    """Run the script to its end; on an interrupt or a cancel end its processes first. They inherit the stage's lock.
 
     Raises:
+        StageCancelled: the run was cancelled.
         StageFailed: it exited with another code than 0; the message has its error line or the last log lines.
     """
     nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
@@ -42,12 +48,22 @@ def run_process(plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_
     process = local.start(command, env=extra, log_path=log_path, inherited_fd=lock_fd)
     try:
         with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
-            code = process.wait()
+            code = wait(process, plan.stage.name, is_cancelled)
     except BaseException:
         local.terminate(process)
         raise
     if code != 0:
         raise stage_failure(plan.stage.name, code, log_path, begin=begin)
+
+
+def wait(process: subprocess.Popen[bytes], stage: str, is_cancelled: Callable[[], bool]) -> int:
+    """The process's exit code; raises StageCancelled when the run is cancelled meanwhile."""
+    while True:
+        try:
+            return process.wait(timeout=CHECK_S)
+        except subprocess.TimeoutExpired:
+            if is_cancelled():
+                raise StageCancelled(f"{stage}: the run was cancelled") from None
 
 
 def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> StageFailed:

@@ -15,11 +15,13 @@ from nemo_runspec.errors import SlurmRefused, StageCancelled, StageFailed
 from nemo_runspec.jobs import local
 from nemo_runspec.metrics_log import saved_step
 from nemo_runspec.profiles import Profile
+from nemo_runspec.settings import load_settings
 from nemo_runspec.slurm.cancel import cancel_attempt
 from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.hosts import Host, LocalHost, SshHost
 from nemo_runspec.slurm.job_script import check_path, render_env, render_job_script, split_script, submit_options
 from nemo_runspec.slurm.ledger import Attempt, Verdict, attempts, open_attempt
+from nemo_runspec.slurm.logs import LogFollower
 from nemo_runspec.slurm.monitor import monitor_of
 from nemo_runspec.slurm.retries import decide
 from nemo_runspec.slurm.spec import JOB_DIR, JobSpec
@@ -28,18 +30,15 @@ from nemo_runspec.slurm.submit import submit_once
 from nemo_runspec.submitters import render
 from nemotron.tasks.code_snapshot import copy_code
 from nemotron.tasks.interrupts import Detached, Interrupts
-from nemotron.tasks.job_index import remember
+from nemotron.tasks.job_index import add_follower, remember
 from nemotron.tasks.job_request import build_spec, resolve_working_directory
-from nemotron.tasks.progress import follow_progress
-from nemotron.tasks.run_local import SHOWN_LINES, script_error
+from nemotron.tasks.progress import follow_progress, show_lines
+from nemotron.tasks.run_local import CHECK_S, SHOWN_LINES, script_error
 
 if TYPE_CHECKING:
     from nemotron.tasks.stage import StageOptions, StagePlan
 
 logger = logging.getLogger(__name__)
-
-CHECK_S = 1.0
-"""How often, in seconds, a cancel is looked for while waiting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +65,11 @@ class SlurmRun:
             StageCancelled: somebody wanted it ended.
             Detached: the person left; the job goes on.
         """
-        attempt, is_new = self.current_attempt()
-        metrics = self.plan.work_dir / "metrics.jsonl"
-        first_step, history = saved_step(metrics), list[Verdict]()
-        with follow_progress(self.plan.stage.name, metrics):
+        attempt = self.current_attempt()
+        first_step, history = attempt.intent.first_step, list[Verdict]()
+        with follow_progress(self.plan.stage.name, self.metrics):
             while True:
-                history.append(self.follow(attempt, is_new=is_new))
+                history.append(self.follow(attempt))
                 profile, reason = self.plan.profile, script_error(attempt.log_path, begin=0)
                 following = decide(
                     history,
@@ -86,10 +84,15 @@ class SlurmRun:
                     raise self.failure(attempt, history[-1], reason or following.why)
                 logger.warning("%s: %s", self.plan.stage.name, following.why)
                 self.pause(attempt, following.delay_s)
-                attempt, is_new = self.open(attempt.intent.number + 1, exclude=following.exclude)
+                attempt = self.open(attempt.intent.number + 1, exclude=following.exclude)
 
-    def current_attempt(self) -> tuple[Attempt, bool]:
-        """The attempt to follow, and whether this call made it: one that is not over, else a new one."""
+    @property
+    def metrics(self) -> Path:
+        """Where the stage logs its steps and checkpoints."""
+        return self.plan.work_dir / "metrics.jsonl"
+
+    def current_attempt(self) -> Attempt:
+        """The attempt to follow: one that is not over, else a new one."""
         known = attempts(self.plan.work_dir)
         if not known:
             return self.open(1)
@@ -99,12 +102,11 @@ class SlurmRun:
             self.cancel(last, why="an earlier cancel was cut short")
         elif verdict is None or (verdict.ending is Ending.COMPLETED and self.is_published()):
             logger.info("%s: attached to %s", self.plan.stage.name, last.intent.key)
-            return last, False
+            return last
         return self.open(last.intent.number + 1)
 
-    def open(self, number: int, *, exclude: tuple[str, ...] = ()) -> tuple[Attempt, bool]:
-        """The attempt of that number, and whether this call made it."""
-        is_new = not (self.plan.work_dir / "attempts" / f"a{number}" / "intent.json").exists()
+    def open(self, number: int, *, exclude: tuple[str, ...] = ()) -> Attempt:
+        """The attempt of that number, made now unless somebody has made it."""
         attempt = open_attempt(
             self.plan.work_dir.absolute(),
             number=number,
@@ -112,17 +114,19 @@ class SlurmRun:
             run_id=self.options.run_id,
             profile=self.options.profile or "",
             fingerprint=self.plan.fingerprint,
+            first_step=saved_step(self.metrics),
             exclude=exclude,
         )
         remember(attempt, self.options.home)
-        return attempt, is_new and attempt.intent.run_id == self.options.run_id
+        return attempt
 
-    def follow(self, attempt: Attempt, *, is_new: bool) -> Verdict:
+    def follow(self, attempt: Attempt) -> Verdict:
         """Submit the attempt if nobody has, and watch it to its end."""
+        add_follower(attempt, self.options.run_id)
         if (known := attempt.verdict()) is not None:
             return known
         try:
-            job_id = attempt.job_id() or self.submit(attempt, is_new=is_new)
+            job_id = attempt.job_id() or self.submit(attempt)
             return self.watch(attempt, job_id)
         except SlurmRefused as error:
             return attempt.record_verdict(verdict_without_run(Ending.REFUSED, None, str(error)))
@@ -139,7 +143,7 @@ class SlurmRun:
                 self.cancel(attempt, why="the run was cancelled")
             raise
 
-    def submit(self, attempt: Attempt, *, is_new: bool) -> int:
+    def submit(self, attempt: Attempt) -> int:
         """The id of the attempt's job, submitted now unless it is there."""
         client, profile, intent = SlurmClient(host=self.host), self.plan.profile, attempt.intent
         self.write_files(attempt)
@@ -151,7 +155,7 @@ class SlurmRun:
                 requeue=profile.requeue,
                 exclude=[*([profile.exclude] if profile.exclude else []), *exclude],
             )
-            return submit_once(attempt, client, options, is_new=is_new, pause=lambda s: self.pause(attempt, s))
+            return submit_once(attempt, client, options, is_new=attempt.is_new, pause=lambda s: self.pause(attempt, s))
 
         try:
             job_id = submit(intent.exclude)
@@ -185,11 +189,15 @@ class SlurmRun:
     def watch(self, attempt: Attempt, job_id: int) -> Verdict:
         """The verdict on the job; raises StageCancelled when the run is cancelled meanwhile."""
         spec, stage = self.spec, self.plan.stage.name
-        monitor = monitor_of(self.host, poll_s=self.plan.profile.poll_interval_s)
+        poll_s = load_settings().poll_interval_s or self.plan.profile.poll_interval_s
+        monitor = monitor_of(self.host, poll_s=poll_s)
         job = monitor.watch(attempt, job_id, num_gpus=spec.nodes * spec.gpus_per_node)
+        log = LogFollower(path=attempt.log_path)
         try:
             while True:
                 verdict = monitor.wait(job, timeout_s=CHECK_S)
+                if self.options.show_logs:
+                    show_lines(stage, log.read_lines(to_end=verdict is not None))
                 if verdict is not None:
                     if attempt.is_cancelled() and verdict.ending is not Ending.COMPLETED:
                         raise StageCancelled(f"{stage}: job {job.job_id} was cancelled")

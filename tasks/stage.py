@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from nemo_runspec.errors import ConfigError, DataError, StageFailed
 from nemo_runspec.execution import build_env_vars
 from nemo_runspec.jobs import local
 from nemo_runspec.profiles import Profile, check_supported, profile_config, profile_table
+from nemo_runspec.settings import load_settings
 from nemo_runspec.slurm.job_script import check_path
 from nemo_runspec.slurm.ledger import Verdict
 from nemo_runspec.slurm.spec import JobSpec
@@ -62,6 +62,7 @@ class StageOptions:
     refresh: bool = False
     plain: bool = False
     detached: bool = False
+    show_logs: bool = False
     run_id: str
     project_dir: Path = field(default_factory=Path.cwd)
 
@@ -73,7 +74,7 @@ class StageOptions:
     @property
     def store_root(self) -> Path:
         """The artifact store: `$NEMOTRON_STORE`, else under the project's `.nemotron`."""
-        return Path(os.environ.get("NEMOTRON_STORE", self.home / "artifacts"))
+        return load_settings().store or self.home / "artifacts"
 
     @property
     def render_cache(self) -> Path:
@@ -322,7 +323,7 @@ def execute(
     if options.plain:
         run_in_process(plan, train_path, env)
     else:
-        run_process(plan, train_path, env, lock_fd)
+        run_process(plan, train_path, env, lock_fd, is_cancelled=interrupts.is_cancelled)
     return []
 
 

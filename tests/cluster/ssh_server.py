@@ -1,5 +1,6 @@
 """An sshd of one's own on this machine, for tests: its keys, its port, its log; start it, hurt it, count its logins."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -154,11 +155,8 @@ def name_of(pid: int) -> str:
 def connections(folder: Path) -> list[int]:
     """The ssh processes whose control sockets lie under the folder."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes()
-        except OSError:
-            continue
-        if words.startswith((b"ssh:", b"ssh\0")) and f"{folder}/".encode() in words:
-            found.append(int(entry.parent.name))
+    for pid in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
+        with contextlib.suppress(OSError):
+            if name_of(pid) == "ssh" and f"{folder}/".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found

@@ -19,11 +19,12 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nemo_runspec.artifacts.durable import ensure_directory, sync_directory, write_new
+from nemo_runspec.errors import RequirementError
 from nemo_runspec.slurm.states import Ending
 
 _NAME = re.compile(r"a([1-9][0-9]*)")
@@ -31,7 +32,11 @@ _NAME = re.compile(r"a([1-9][0-9]*)")
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """An attempt that is about to be submitted; `created` in seconds since the epoch, by this machine's clock."""
+    """An attempt that is about to be submitted.
+
+    `created` in seconds since the epoch, by this machine's clock; `first_step` is the step of the checkpoint that it
+    goes on from, 0 without one.
+    """
 
     key: str
     stage: str
@@ -39,6 +44,7 @@ class Intent:
     profile: str
     number: int
     created: float
+    first_step: int = 0
     exclude: tuple[str, ...] = ()
 
 
@@ -79,10 +85,11 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One attempt: its directory and its intent."""
+    """One attempt: its directory and its intent; `is_new` where this very process wrote it just now."""
 
     folder: Path
     intent: Intent
+    is_new: bool = False
 
     @property
     def log_path(self) -> Path:
@@ -139,6 +146,7 @@ def open_attempt(
     run_id: str,
     profile: str,
     fingerprint: str,
+    first_step: int = 0,
     exclude: tuple[str, ...] = (),
 ) -> Attempt:
     """Record the intent of the stage's attempt `number`; of several callers one writes it and all get the same."""
@@ -150,26 +158,37 @@ def open_attempt(
         profile=profile,
         number=number,
         created=time.time(),
+        first_step=first_step,
         exclude=exclude,
     )
-    write_once(folder / "intent.json", asdict(intent))
+    is_new = write_once(folder / "intent.json", asdict(intent))
     attempt = read_attempt(folder)
     assert attempt is not None
-    return attempt
+    return replace(attempt, is_new=is_new)
 
 
 def write_once(path: Path, record: Mapping[str, Any]) -> bool:
-    """Write a JSON file whole and synced, unless it is there already; whether this call wrote it."""
-    ensure_directory(path.parent)
+    """Write a JSON file whole and synced, unless it is there already; whether this call wrote it.
+
+    Raises:
+        RequirementError: the file system does not take it.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    write_new(partial, json.dumps(record, indent=1).encode())
     try:
-        os.link(partial, path)  # link(2): makes the finished file visible, or fails because there is one
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink()
-    sync_directory(path.parent)
+        ensure_directory(path.parent)
+        try:
+            write_new(partial, json.dumps(record, indent=1).encode())
+            os.link(partial, path)  # link(2): makes the finished file visible, or fails because there is one
+        except FileExistsError:
+            return False
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise RequirementError(
+            f"{path}: cannot be written: {error.strerror or error}; nothing was submitted for it. Jobs are recorded on "
+            "a file system with free space and hard links; free some, or set remote_job_dir"
+        ) from error
     return True
 
 

@@ -98,13 +98,14 @@ def start(
     """Start an orchestrator; with `path`, programs there go first."""
     slurm_env = {**os.environ, **cluster.env, **env, "PYTHONPATH": str(TESTS)}
     slurm_env["PATH"] = f"{path}:{cluster.env['PATH']}" if path else cluster.env["PATH"]
-    return subprocess.Popen(
-        [sys.executable, __file__, str(work_dir), run_id, *options],
-        env=slurm_env,
-        stdout=subprocess.PIPE,
-        stderr=(work_dir.parent / f"{work_dir.name}-{run_id}.log").open("w"),
-        text=True,
-    )
+    with (work_dir.parent / f"{work_dir.name}-{run_id}.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, __file__, str(work_dir), run_id, *options],
+            env=slurm_env,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
 
 
 def outcome(cluster: Cluster, work_dir: Path, endings: Sequence[str]) -> Round:
@@ -123,19 +124,21 @@ def outcome(cluster: Cluster, work_dir: Path, endings: Sequence[str]) -> Round:
 
 
 def write_sbatch_wrapper(folder: Path) -> Path:
-    """A directory with an sbatch that kills its parent before or after it submits, as KILL_PARENT says.
+    """A directory with an sbatch that may kill its parent, wait and submit; variables say what.
 
-    The file ENDED tells that an sbatch whose parent is gone has ended too.
+    KILL_PARENT: `before` or `after` it submits, or empty; DELAY_S: seconds that it waits before it submits; ENDED: a
+    file that it makes at its end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     real = shutil.which("sbatch", path=SYSTEM_PATH)
     wrapper = folder / "sbatch"
     wrapper.write_text(
         "#!/bin/sh\n"
-        '[ "$KILL_PARENT" = before ] && kill -9 $PPID && sleep "$DELAY_S"\n'
-        f'{real} "$@" </dev/null >"$ENDED.out" 2>&1\n'
+        '[ "$KILL_PARENT" = before ] && kill -9 $PPID\n'
+        'sleep "$DELAY_S"\n'
+        f'{real} "$@"\ncode=$?\n'
         '[ "$KILL_PARENT" = after ] && kill -9 $PPID\n'
-        'touch "$ENDED"\n'
+        'touch "$ENDED"\nexit $code\n'
     )
     wrapper.chmod(0o755)
     return folder

@@ -33,10 +33,11 @@ def play(cluster: Cluster, folder: Path, wrapper: Path, point: str, *, delay_s: 
         *([] if kill_parent else ["--die", point]),
         path=wrapper if kill_parent else None,
         KILL_PARENT=kill_parent,
-        DELAY_S=str(delay_s),
+        DELAY_S=str(delay_s if kill_parent == "before" else 0),
         ENDED=str(folder / f"{work_dir.name}-ended"),
     )
-    assert first.wait(timeout=LIMIT_S) == -signal.SIGKILL, f"{point}: the orchestrator was not killed"
+    first.communicate(timeout=LIMIT_S)
+    assert first.returncode == -signal.SIGKILL, f"{point}: the orchestrator was not killed"
     second = start(cluster, work_dir, "second")
     ending, _ = second.communicate(timeout=LIMIT_S)
     deadline = time.monotonic() + LIMIT_S
