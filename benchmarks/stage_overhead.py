@@ -24,7 +24,9 @@ from rich.table import Table
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.config import extract_train_config, generate_job_dir, save_configs
 from nemotron.flows.nano3_stages import RECIPE_DIR, SCRIPTS
-from nemotron.tasks.stage import Stage, StageOptions, plan_stage, run_stage, script_environment
+from nemotron.tasks.plan import plan_stage
+from nemotron.tasks.stage import run_stage, script_environment
+from nemotron.tasks.stage_options import Stage, StageOptions
 
 STAGES = {
     "data_prep_pretrain": (),

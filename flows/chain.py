@@ -16,14 +16,9 @@ from nemo_runspec.errors import ConfigError, RequirementError, RunspecError, did
 from nemo_runspec.profiles import Profile
 from nemo_runspec.slurm.spec import JobSpec
 from nemo_runspec.submitters import render
-from nemotron.tasks.stage import (
-    Stage,
-    StageOptions,
-    StageResult,
-    check_stage,
-    output_name,
-    run_stage,
-)
+from nemotron.tasks.plan import check_stage, output_name
+from nemotron.tasks.stage import StageResult, run_stage
+from nemotron.tasks.stage_options import Stage, StageOptions
 
 StageRunner = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemotron.flows.chain import Pipeline, Preflight, StageRunner, check_stages, split_overrides
-from nemotron.tasks.stage import StageOptions, run_stage
+from nemotron.tasks.stage import run_stage
+from nemotron.tasks.stage_options import StageOptions
 
 RECIPE_DIR = Path(__file__).resolve().parent.parent / "recipes" / "nano3"
 SCRIPTS = {

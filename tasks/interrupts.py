@@ -29,7 +29,8 @@ def ask_on_terminal(job: str) -> Choice:
     """What to do after Ctrl-C: ask on a terminal, where a second Ctrl-C or the end of input cancels; else cancel."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "cancel"
-    sys.stderr.write(f"\n{job} is still there. [d]etach: it goes on without you   [c]ancel it (or Ctrl-C again): ")
+    # A whole line: a progress bar keeps what is none to itself.
+    sys.stderr.write(f"\n{job} is still there. [d]etach and let it go on, or [c]ancel (or Ctrl-C)?\n")
     sys.stderr.flush()
     try:
         return "detach" if input().strip().lower().startswith("d") else "cancel"

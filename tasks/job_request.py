@@ -16,7 +16,7 @@ from nemo_runspec.slurm.spec import JOB_DIR, JobSpec, Launcher
 from nemotron.tasks.code_snapshot import script_place
 
 if TYPE_CHECKING:
-    from nemotron.tasks.stage import Stage, StageOptions
+    from nemotron.tasks.stage_options import Stage, StageOptions
 
 _PWD = re.compile(r"\$\{oc\.env:PWD(,[^{}]*)?\}")
 

@@ -91,7 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--project", type=Path, default=Path.cwd(), help="the directory that holds .nemotron")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logger.info("%d jobs ended", reap(args.project / ".nemotron"))
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
+    count = reap(args.project.absolute() / ".nemotron")
+    logger.info("%d %s ended", count, "job" if count == 1 else "jobs")
     return 0
 
 

@@ -22,7 +22,7 @@ from nemo_runspec.script import raised_errors
 from nemotron.tasks.progress import follow_progress
 
 if TYPE_CHECKING:
-    from nemotron.tasks.stage import StagePlan
+    from nemotron.tasks.plan import StagePlan
 
 SHOWN_LINES = 15
 CHECK_S = 1.0

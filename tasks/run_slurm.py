@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.hosts import Host, LocalHost, SshHost
 from nemo_runspec.slurm.job_script import check_path, render_env, render_job_script, split_script, submit_options
 from nemo_runspec.slurm.ledger import Attempt, Verdict, attempts, open_attempt
+from nemo_runspec.slurm.login_node import check_login_node
 from nemo_runspec.slurm.logs import LogFollower
 from nemo_runspec.slurm.monitor import monitor_of
 from nemo_runspec.slurm.retries import decide
@@ -36,7 +38,8 @@ from nemotron.tasks.progress import follow_progress, show_lines
 from nemotron.tasks.run_local import CHECK_S, SHOWN_LINES, script_error
 
 if TYPE_CHECKING:
-    from nemotron.tasks.stage import StageOptions, StagePlan
+    from nemotron.tasks.plan import StagePlan
+    from nemotron.tasks.stage_options import StageOptions
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +109,14 @@ class SlurmRun:
         return self.open(last.intent.number + 1)
 
     def open(self, number: int, *, exclude: tuple[str, ...] = ()) -> Attempt:
-        """The attempt of that number, made now unless somebody has made it."""
+        """The attempt of that number, made now unless somebody has made it.
+
+        Raises:
+            ConfigError: the login node does not see the directories that the job needs.
+        """
+        if number == 1:  # later ones wait while the login node is away
+            folders = {"remote_job_dir": self.plan.work_dir.parent, "NEMOTRON_STORE": self.options.store_root}
+            check_login_node(self.host, {name: folder.absolute() for name, folder in folders.items()})
         attempt = open_attempt(
             self.plan.work_dir.absolute(),
             number=number,
@@ -249,7 +259,7 @@ def connect(profile: Profile) -> Host:
         user=profile.user,
         port=profile.port,
         identity=profile.identity,
-        control_dir=Path(tempfile.gettempdir()) / f"nemotron-ssh-{Path.home().stat().st_uid}",
+        control_dir=Path(tempfile.gettempdir()) / f"nemotron-ssh-{os.getuid()}",
     )
 
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from nemo_runspec.profiles import Profile
 
 NOT_FOR_USERS = {"extra", "packager"}

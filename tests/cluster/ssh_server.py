@@ -6,17 +6,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from nemo_runspec.slurm.hosts import SshHost
 
 SSHD = "/usr/sbin/sshd"
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -26,7 +29,7 @@ class SshServer:
     folder: Path
     port: int
     env: Mapping[str, str]
-    pid: int = 0
+    process: subprocess.Popen[bytes] | None = None
     hosts: list[SshHost] = field(default_factory=list)
 
     @classmethod
@@ -101,8 +104,8 @@ class SshServer:
         ]
         (self.folder / "sshd_config").write_text("\n".join([*lines, ""]))
         with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen([SSHD, "-f", self.folder / "sshd_config", "-D", "-e"], stdout=log, stderr=log)
-        self.pid = process.pid
+            command = [SSHD, "-f", self.folder / "sshd_config", "-D", "-e"]
+            process = self.process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 10
         while not is_open(self.port):
             assert process.poll() is None, (self.folder / "log").read_text()
@@ -111,14 +114,16 @@ class SshServer:
 
     def stop(self) -> None:
         """Kill it and cut its connections; commands that run go on, without anybody to hear them."""
-        if self.pid:
+        if self.process is not None:
             self.signal(signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.pid = 0
+            self.process.wait()
+            self.process = None
 
     def signal(self, signum: signal.Signals) -> None:
         """To the server and all that serves its connections."""
-        for pid in [self.pid, *(pid for pid in descendants(self.pid) if name_of(pid) == "sshd")]:
+        assert self.process is not None
+        server = self.process.pid
+        for pid in [server, *(child for child in descendants(server) if name_of(child) == "sshd")]:
             os.kill(pid, signum)
 
     def num_logins(self) -> int:
@@ -160,3 +165,21 @@ def connections(folder: Path) -> list[int]:
             if name_of(pid) == "ssh" and f"{folder}/".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A directory with a short name, as a control socket needs; no connection may outlive it."""
+    path = Path(tempfile.mkdtemp(prefix="ssh-"))
+    yield path
+    assert connections(path) == [], "a connection is left behind"
+    shutil.rmtree(path)
+
+
+def wait_for(condition: Callable[[], T], *, timeout_s: float = 20) -> T:
+    """The condition's value once it is true."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return value

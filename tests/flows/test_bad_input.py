@@ -65,7 +65,7 @@ def test_prefect_adds_nothing_to_a_refusal_and_does_not_retry_it(project: Projec
         (["sft.train.train_iters=many"], r"train\.train_iters is an integer \(\d+\), got text"),
         (["--stages", "sfft"], "unknown stage 'sfft'; have: .*Did you mean 'sft'"),
         (["--stages", "rl"], "no artifact 'nano3-rl-data'.*have: none"),
-        (["--profile", "mine"], r"profile 'mine': no env\.toml"),
+        (["--profile", "mine"], r"no env\.toml"),
         (["rl.run.model=nano3-rl-model:v7"], "no artifact 'nano3-rl-model'"),
     ],
 )

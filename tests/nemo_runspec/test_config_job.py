@@ -110,7 +110,7 @@ def test_mounts_of_recipe_and_profile_are_joined(tmp_path: Path) -> None:
 
 def test_no_secret_is_saved(tmp_path: Path) -> None:
     ctx = GlobalContext(dotlist=["run.env.env_vars.HF_TOKEN=s3cret"])
-    profile = OmegaConf.create({"env_vars": {"WANDB_API_KEY": "s3cret", "PLAIN": "seen"}})
+    profile = OmegaConf.create({"env_vars": {"WANDB_API_KEY": "s3cret", "PLAIN": "s3cret"}, "account": "seen"})
     job = build_job_config(OmegaConf.create({}), ctx, "r", tmp_path / "t.py", ctx.dotlist, env_profile=profile)
     job_path, train_path = save_configs(job, extract_train_config(job), tmp_path / "job")
     assert job.run.env.env_vars.HF_TOKEN == "s3cret"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nemotron.tasks.stage import Stage, StageOptions
+from nemotron.tasks.stage_options import Stage, StageOptions
 
 SCRIPT = """
 # /// script

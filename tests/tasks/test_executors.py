@@ -12,7 +12,8 @@ from small_recipe import options, write_recipe
 from nemo_runspec.artifacts import LocalStore
 from nemo_runspec.errors import StageFailed
 from nemo_runspec.profiles import Profile, format_toml
-from nemotron.tasks.stage import Stage, StageResult, run_stage
+from nemotron.tasks.stage import StageResult, run_stage
+from nemotron.tasks.stage_options import Stage
 
 NASTY = "spaces  'single' \"double\" $(touch pwned) `id` ${HOME} \\ first\nsecond ü€ #!%j"
 CANARY = "canary-7f3a9"

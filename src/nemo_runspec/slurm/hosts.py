@@ -44,7 +44,7 @@ _SSH_OPTIONS = {
     "ServerAliveCountMax": "3",
 }
 # The mark tells the command's output from what a login script prints, and an end from a lost connection: ssh exits
-# with 255 when it fails, and so does sbatch. One line without "!", so that csh as a login shell takes it too.
+# with 255 when it fails, and so does sbatch.
 _MARKED = 'm=$1; shift; printf %s "$m"; printf %s "$m" >&2; "$@"; c=$?; printf "%s %d\\n" "$m" "$c" >&2; exit "$c"'
 # A cut connection looks like the end of the content, hence its length.
 _WRITE = (
@@ -200,8 +200,10 @@ class SshHost:
         done = _run(command, env=dict(os.environ), timeout_s=timeout_s, stdin=stdin)
         ended = re.search(rb"(?s)%b(.*)%b (\d+)\n" % (mark.encode(), mark.encode()), done.stderr)
         if ended is None or int(ended[2]) != done.returncode:
-            said = _decode(done.stderr).replace(mark, "")
-            raise SlurmUnreachable(f"ssh {self.host}: the connection was lost: {self._explain(said)}")
+            said = _decode(done.stderr).replace(mark, "").strip()
+            raise SlurmUnreachable(
+                f"ssh {self.host}: the connection was lost{f': {self._explain(said)}' if said else ''}"
+            )
         code = done.returncode
         signalled = 128 < code <= 128 + 64
         return 128 - code if signalled else code, done.stdout.partition(mark.encode())[2], ended[1]
@@ -226,6 +228,7 @@ class SshHost:
             try:
                 done = subprocess.run(
                     command,
+                    env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},  # BatchMode does not reach a ProxyJump's ssh
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=said,

@@ -17,8 +17,8 @@ from nemo_runspec.errors import ConfigError
 from nemo_runspec.slurm.hosts import Host, SshHost
 
 _PROGRAMS = ("sbatch", "squeue", "sacct", "scancel")
-_VISIBLE_WITHIN_S = 5.0
-"""NFS: another client may hold the directory as it was for some seconds (nfs(5), acdirmin is 30 for what is listed)."""
+_VISIBLE_WITHIN_S = 2.0
+"""A new name is looked up on the server, also by an NFS client that caches; this is for a directory that is new."""
 
 
 def check_login_node(host: Host, folders: Mapping[str, Path]) -> None:

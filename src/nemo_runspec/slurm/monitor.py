@@ -6,13 +6,16 @@ No verdict and no cancel ever comes from a question that was not answered.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nemo_runspec.errors import SlurmError
+from nemo_runspec.jobs.local import tail
 from nemo_runspec.metrics_log import saved_step
 from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.hosts import Host
@@ -23,6 +26,7 @@ from nemo_runspec.slurm.states import (
     HOPELESS_REASONS,
     Accounting,
     DoneRecord,
+    Ending,
     has_ended,
     judge,
 )
@@ -37,6 +41,9 @@ ACCOUNTING_GRACE_S = 60.0
 """How long a job that has ended may lack its row in accounting before what else is known of it is taken."""
 LOST_AFTER_S = 180.0
 """How long a job may be unknown to everybody, without a sign of life, before it is given up."""
+_LAUNCH_ERROR = re.compile(
+    r"srun: error: (Task launch for|Application launch failed|Node failure on|Unable to create step)"
+)
 _REQUEUES = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED"})
 
 
@@ -218,12 +225,20 @@ class Monitor:
         ):
             return
         claimed = read_claim(job.attempt.folder) is not None
-        ending = judge(state=queue_word, reason=job.reason, accounting=row, done=done, claimed=claimed)
+        launch_error = find_launch_error(job.attempt.log_path)
+        ending = judge(
+            state=queue_word,
+            reason=job.reason,
+            accounting=row,
+            done=done,
+            claimed=claimed,
+            launch_failed=launch_error is not None,
+        )
         verdict = Verdict(
             ending=ending,
             job_id=job.job_id,
             exit_code=row.exit_code if row else f"{done.exit_code}:0" if done else "",
-            reason=job.reason if job.reason != "None" else "",
+            reason=(launch_error if ending is Ending.LAUNCH_FAILED else None) or job.reason.replace("None", ""),
             nodes=(row.nodes if row else "") or job.nodes or (done.nodes if done else ""),
             submitted=(row.submitted if row else None) or job.submitted,
             started=(row.started if row else None) or (done.started if done else None) or job.started,
@@ -278,6 +293,12 @@ def is_settled(
     if queue_word is not None:
         return waited_s >= ACCOUNTING_GRACE_S
     return asked and not alive and waited_s >= LOST_AFTER_S
+
+
+def find_launch_error(log_path: Path) -> str | None:
+    """What srun printed last when it could not start its tasks, as on a node that died; None if it did not."""
+    found = [line for line in tail(log_path, begin=0) if _LAUNCH_ERROR.match(line)]
+    return found[-1] if found else None
 
 
 def _tell(job: Watched) -> None:

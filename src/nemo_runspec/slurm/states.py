@@ -110,12 +110,13 @@ def judge(
     accounting: Accounting | None = None,
     done: DoneRecord | None = None,
     claimed: bool = True,
+    launch_failed: bool = False,
 ) -> Ending:
     """How a job that is no longer live ended, by all that is known of it.
 
     `state` and `reason` are squeue's last word, None when it has forgotten the job. Slurm's own verdict counts more
     than what the job wrote of itself, but for what Slurm does not tell apart. `claimed`: the job did begin; one that
-    never did can have done nothing, whatever Slurm says.
+    never did can have done nothing, whatever Slurm says. `launch_failed`: srun could not start its tasks.
     """
     word = first_word(accounting.state) if accounting and has_ended(accounting.state) else first_word(state or "")
     exit_code = accounting.exit_code if accounting else "0:0"
@@ -131,8 +132,11 @@ def judge(
             return Ending.OUT_OF_MEMORY
         if stopped:
             return Ending.STOPPED
-        failed = done.exit_code != 0 if done else word == "FAILED"
-        return Ending.FAILED if failed or word == "FAILED" else Ending.COMPLETED
+        if word == "COMPLETED" and not (done and done.exit_code):
+            return Ending.COMPLETED
+        if done and not done.exit_code and word != "FAILED":
+            return Ending.COMPLETED
+        return Ending.LAUNCH_FAILED if launch_failed else Ending.FAILED
     if word in ENDED and word != "REVOKED":
         return Ending(word)
     return Ending.LOST

@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,10 +41,22 @@ def prepared(lab_folder: Path, prefect_home: Path, prefect_api: str, slurm_clust
 
 
 @pytest.fixture
-def lab(prepared: Project, slurm: Cluster, prefect_api: str, request: pytest.FixtureRequest) -> Iterator[LabProject]:
+def lab(
+    prepared: Project,
+    slurm: Cluster,
+    prefect_api: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> Iterator[LabProject]:
     """The directory, and a pretraining of its own for each test."""
     lab = LabProject(
-        folder=prepared.folder, env=prepared.env, cluster=slurm, api=prefect_api, known=set(), name=request.node.name
+        folder=prepared.folder,
+        env=prepared.env,
+        cluster=slurm,
+        api=prefect_api,
+        known=set(),
+        name=request.node.name,
+        record=record_property,
     )
     lab.known = {job.job_id for job in lab.jobs()}
     yield lab

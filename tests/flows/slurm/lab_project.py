@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,14 @@ class Job:
 
 @dataclass(kw_only=True)
 class LabProject(Project):
-    """`known` are the pretraining jobs of earlier tests; `processes_started` are ended after the test."""
+    """`known` are the pretraining jobs of earlier tests; `programs` are ended after the test."""
 
     cluster: Cluster
     api: str
     name: str
     known: set[int]
-    processes_started: list[subprocess.Popen[str]] = field(default_factory=list)
+    record: Callable[[str, object], None]
+    programs: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ class LabProject(Project):
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         process = super().start(*args)
-        self.processes_started.append(process)
+        self.programs.append(process)
         return process
 
     def parameters(self, *, steps: int = 400) -> dict[str, Any]:
@@ -80,12 +81,12 @@ class LabProject(Project):
                 text=True,
                 start_new_session=True,
             )
-        self.processes_started.append(process)
+        self.programs.append(process)
         return process
 
     def kill_processes(self) -> None:
         """End what the test started, with all that is in the same session."""
-        for process in self.processes_started:
+        for process in self.programs:
             for pid in session_members(process.pid):
                 os.kill(pid, signal.SIGKILL)
             process.wait(timeout=10)
@@ -101,6 +102,10 @@ class LabProject(Project):
     def states(self) -> list[str]:
         return [job.state for job in self.jobs()]
 
+    def live(self) -> list[Job]:
+        """Those of the test's jobs that have not ended."""
+        return [job for job in self.jobs() if job.state in LIVE]
+
     def wait_for_job(self, state: str = "RUNNING", *, timeout_s: float = 60) -> Job:
         """The test's one job, when it is in that state."""
         wait_until(lambda: self.states() == [state], timeout_s=timeout_s)
@@ -109,15 +114,12 @@ class LabProject(Project):
     def seconds_to_gone(self, *, timeout_s: float = 60) -> float:
         """How long it takes from now until no job of the test is in the queue."""
         begun = time.monotonic()
-        wait_until(lambda: not LIVE & set(self.states()), timeout_s=timeout_s)
+        wait_until(lambda: not self.live(), timeout_s=timeout_s)
         return time.monotonic() - begun
 
     def ask(self, route: str, content: dict[str, Any] | None = None) -> Any:
         """The Prefect server's answer."""
-        body = None if content is None else json.dumps(content).encode()
-        request = Request(f"{self.api}/{route}", data=body, headers={"content-type": "application/json"})
-        with urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        return post(self.api, route, content)
 
     def flow_run(self) -> str:
         """The id of the newest flow run."""
@@ -139,6 +141,27 @@ class LabProject(Project):
     def set_state(self, flow_run: str, state: str) -> None:
         """As the UI's and the CLI's cancel do it."""
         self.ask(f"flow_runs/{flow_run}/set_state", {"state": {"type": state.upper(), "name": state}})
+
+    def force_state(self, flow_run: str, state: str) -> None:
+        """Whatever rules the server has."""
+        self.ask(f"flow_runs/{flow_run}/set_state", {"state": {"type": state.upper(), "name": state}, "force": True})
+
+    def retry(self, flow_run: str) -> None:
+        """As `prefect flow-run retry` does it."""
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
+        self.ask(f"flow_runs/{flow_run}/set_state", {"state": state, "force": True})
+
+    def flow_processes(self, flow_run: str) -> list[int]:
+        """The processes that a worker or runner started for the flow run."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                environ = (path / "environ").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if f"PREFECT__FLOW_RUN_ID={flow_run}" in environ and "SLURM_JOB_ID" not in environ:
+                found.append(int(path.name))
+        return found
 
     def newest_run(self) -> str:
         """The id of the pipeline run that was asked for last."""
@@ -172,6 +195,7 @@ class Terminal:
         )
         os.close(slave)
         os.set_blocking(master, False)
+        lab.programs.append(process)
         return cls(process=process, master=master)
 
     def type(self, text: str) -> None:
@@ -195,6 +219,14 @@ class Terminal:
         self.read()
         os.close(self.master)
         return int(self.process.returncode)
+
+
+def post(api: str, route: str, content: dict[str, Any] | None = None) -> Any:
+    """The Prefect server's answer; without content a GET."""
+    body = None if content is None else json.dumps(content).encode()
+    request = Request(f"{api}/{route}", data=body, headers={"content-type": "application/json"})
+    with urlopen(request, timeout=30) as answer:
+        return json.load(answer)
 
 
 def session_members(session: int) -> list[int]:

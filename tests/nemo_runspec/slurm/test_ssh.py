@@ -1,13 +1,12 @@
-"""A login node over SSH: a real sshd on this machine, and the real cluster behind it."""
+"""A login node over SSH: a real sshd on this machine."""
 
 import os
+import re
 import shlex
-import shutil
 import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,18 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bare_job import prepare, wait, wait_for_state
-from cluster.cluster import Cluster
-from cluster.ssh_server import SshServer, connections, free_port
+from cluster.ssh_server import SshServer, connections, free_port, short_folder, wait_for
 
-from nemo_runspec.errors import ConfigError, SlurmRefused, SlurmUnreachable
+from nemo_runspec.errors import ConfigError, SlurmUnreachable
 from nemo_runspec.slurm import hosts
-from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.hosts import Host, LocalHost, SshHost
-from nemo_runspec.slurm.login_node import check_login_node
-from nemo_runspec.slurm.monitor import Monitor
-from nemo_runspec.slurm.states import Ending
-from nemo_runspec.slurm.submit import submit_once
 
 NASTY = [
     *("", " ", "a  b", "it's", '"quoted"', "$(exit 9)", "`exit 9`", "$HOME", "two\nlines\n", "-n", "\\n \\", "a;b|c&d"),
@@ -38,11 +30,8 @@ ENCODED = ANY_BYTES.encode("utf-8", "surrogateescape")
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A directory with a short name, as a control socket needs."""
-    path = Path(tempfile.mkdtemp(prefix="ssh-"))
-    yield path
-    assert connections(path) == [], "a connection is left behind"
-    shutil.rmtree(path)
+    with short_folder() as path:
+        yield path
 
 
 @pytest.fixture
@@ -52,19 +41,18 @@ def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServer]
         yield running
 
 
-@pytest.fixture
-def login(slurm: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServer]:
-    """The cluster's login node; Slurm's programs do not find the cluster from here."""
-    with SshServer.running(folder / "server", **slurm.env) as running:
-        monkeypatch.setenv("PATH", f"{running.programs}:{os.environ['PATH']}")
-        monkeypatch.setenv("SLURM_CONF", "/dev/null")
-        yield running
+@pytest.fixture(scope="module")
+def calm_host() -> Iterator[SshHost]:
+    """On a server that nobody hurts."""
+    with short_folder() as path, SshServer.running(path / "server") as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{running.programs}:{os.environ['PATH']}")
+        yield running.host()
 
 
 @pytest.fixture(params=["local", "ssh"])
 def either(request: pytest.FixtureRequest) -> Host:
     """Both hosts, which are to behave the same."""
-    return LocalHost() if request.param == "local" else request.getfixturevalue("server").host()
+    return LocalHost() if request.param == "local" else request.getfixturevalue("calm_host")
 
 
 def run(host: Host, *argv: str, stdin: str = "", timeout_s: float = 20) -> tuple[int, str]:
@@ -85,11 +73,10 @@ def test_arguments_arrive_as_they_are(either: Host) -> None:
     assert (code, out.split("\0")) == (0, [*NASTY, ""])
 
 
-@pytest.mark.parametrize("code", [0, 1, 44, 127, 128, 255])
-def test_a_program_s_exit_code_is_its_own(server: SshServer, code: int) -> None:
-    assert server.host().run(["sh", "-c", f"echo no >&2; exit {code}"], timeout_s=20) == hosts.Completed(
-        code=code, out="", err="no\n"
-    )
+def test_a_program_s_exit_code_is_its_own(calm_host: SshHost) -> None:
+    codes = [0, 1, 44, 127, 128, 255]
+    done = [calm_host.run(["sh", "-c", f"echo no >&2; exit {code}"], timeout_s=20) for code in codes]
+    assert done == [hosts.Completed(code=code, out="", err="no\n") for code in codes]
 
 
 def test_a_program_that_a_signal_ended_has_its_number_negative(either: Host) -> None:
@@ -148,15 +135,6 @@ def test_a_write_is_private_from_its_first_byte_and_nothing_when_cut(folder: Pat
     assert (writer.returncode, os.listdir(folder), target.read_text()) == (1, ["env.sh"], "old")
 
 
-def wait_for(condition, *, timeout_s: float = 20):  # type: ignore[no-untyped-def]
-    """The condition's value once it is true."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
-
-
 def test_an_unknown_host_key_is_refused_and_not_added(server: SshServer) -> None:
     known = server.folder / "known_hosts"
     known.write_text("")
@@ -183,7 +161,7 @@ def test_a_connection_opened_by_hand_as_a_refusal_advises_is_used(server: SshSer
     host = server.host(port=server.port, identity=f"{server.folder}/none", name="127.0.0.1", user="root")
     said = refusal(host)
     assert f"Identity file {server.folder}/none not accessible" in said
-    assert "root@127.0.0.1: Permission denied (publickey). Name a key that needs no passphrase" in said
+    assert re.search(r"root@127\.0\.0\.1: Permission denied \(.*\)\. Name a key that needs no passphrase", said)
     by_hand = shlex.split(said.partition("by hand: ")[2])
     key = [f"{server.folder}/user_key" if word.endswith("/none") else word for word in by_hand]
     subprocess.run(key, check=True, timeout=20, stderr=subprocess.DEVNULL)
@@ -193,6 +171,13 @@ def test_a_connection_opened_by_hand_as_a_refusal_advises_is_used(server: SshSer
 def test_user_port_and_identity_are_used(server: SshServer) -> None:
     host = server.host("127.0.0.1", user="root", port=server.port, identity=f"{server.folder}/user_key")
     assert run(host, "id", "-un") == (0, "root\n")
+
+
+def test_what_the_user_s_ssh_config_says_of_the_host_is_used(server: SshServer) -> None:
+    with (server.folder / "ssh_config").open("a") as config:
+        config.write(f"Host inner\n  HostName 127.0.0.1\n  Port {server.port}\n  ProxyJump login\n")
+        config.write(f"  IdentityFile {server.folder}/user_key\n  LocalForward {server.port} 127.0.0.1:1\n")
+    assert (run(server.host("inner"), "true"), server.num_logins()) == ((0, ""), 2)
 
 
 def test_a_host_that_is_down_is_told_at_once(server: SshServer) -> None:
@@ -232,7 +217,7 @@ def test_all_threads_share_one_connection(server: SshServer) -> None:
 def test_more_commands_at_once_than_a_connection_carries_all_run(server: SshServer) -> None:
     host = server.host()  # sshd_config(5): MaxSessions is 10
     with ThreadPoolExecutor(14) as pool:
-        assert set(pool.map(lambda _: run(host, "sleep", "1"), range(14))) == {(0, "")}
+        assert set(pool.map(lambda _: run(host, "sleep", "0.7"), range(14))) == {(0, "")}
 
 
 def test_a_lost_connection_is_made_again(server: SshServer) -> None:
@@ -260,7 +245,7 @@ def test_a_command_that_is_cut_off_has_no_result(server: SshServer) -> None:
     run(host, "true")
     cut = threading.Timer(0.5, server.stop)
     cut.start()
-    with pytest.raises(SlurmUnreachable, match=r"^ssh login: the connection was lost: "):
+    with pytest.raises(SlurmUnreachable, match=r"^ssh login: the connection was lost"):
         host.run(["sh", "-c", "echo 42; sleep 3"], timeout_s=20)
     cut.join()
 
@@ -311,100 +296,3 @@ def test_a_control_directory_that_others_can_use_is_refused(server: SshServer, f
         os.chown(host.control_dir, 65534 if trap == "owner" else 0, -1)
     with pytest.raises(ConfigError, match="expected a directory of this user with mode 0700"):
         host.run(["true"], timeout_s=20)
-
-
-def test_a_shared_directory_is_seen_once_and_left_clean(server: SshServer, folder: Path) -> None:
-    host = server.host()
-    host.write(server.home / ".bashrc", f"PATH={server.folder}/slurm:$PATH\n", mode=0o600)
-    for name in ("sbatch", "squeue", "sacct", "scancel"):
-        host.write(server.folder / "slurm" / name, "", mode=0o755)
-    check_login_node(host, {"remote_job_dir": folder / "new" / "work"})
-    server.stop()
-    check_login_node(host, {"remote_job_dir": folder / "new" / "work"})
-    assert os.listdir(folder / "new" / "work") == []
-
-
-def test_a_directory_that_the_login_node_does_not_share_is_refused(login: SshServer, folder: Path) -> None:
-    login.stop()  # it has another file system at that place
-    login.start(command=f"""sh -c 'eval "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s,{folder}/work,/nowhere,g)"'""")
-    with pytest.raises(ConfigError) as caught:
-        check_login_node(login.host(), {"remote_job_dir": folder / "work"})
-    assert str(caught.value) == (
-        f"{folder}/work is not visible on login; set remote_job_dir to a directory that both share"
-    )
-    assert os.listdir(folder / "work") == []
-
-
-def test_a_login_node_without_slurm_on_its_path_is_refused(server: SshServer, folder: Path) -> None:
-    (server.home / ".bashrc").write_text(f"mkdir -p {folder}/b; ln -sf /bin/sh {folder}/b/sh; PATH={folder}/b\n")
-    with pytest.raises(ConfigError, match=r"^login has no sbatch, squeue, sacct, scancel on the PATH of a command"):
-        check_login_node(server.host(), {})
-
-
-def test_on_this_machine_there_is_nothing_to_check(tmp_path: Path) -> None:
-    check_login_node(LocalHost(), {"remote_job_dir": tmp_path / "work"})
-    assert not (tmp_path / "work").exists()
-
-
-def test_a_job_s_whole_life_over_one_connection(login: SshServer, tmp_path: Path) -> None:
-    client = SlurmClient(host=login.host())
-    job = prepare(tmp_path / "stage", "sleep 300")
-    key, begun = job.attempt.intent.key, time.time()
-    job_id = client.submit(job.attempt.folder / "job.sh", job.options)
-    assert [found.job_id for found in client.find(key, since=begun)] == [job_id]
-    assert job_id in {row.job_id for row in client.queue()}
-    client.cancel(key, [job_id])
-    wait_for(lambda: not client.is_queued(key))
-    row = wait_for(lambda: client.accounting([job_id]).get(job_id))
-    assert (row.state, login.num_logins()) == ("CANCELLED", 1)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [(["--no-such-option"], "unrecognized option"), (["--partition=none"], "invalid partition")],
-)
-def test_what_sbatch_refuses_is_no_failure_of_ssh(
-    login: SshServer, tmp_path: Path, options: list[str], said: str
-) -> None:
-    job = prepare(tmp_path / "stage", "exit 0")
-    client = SlurmClient(host=login.host())
-    with pytest.raises(SlurmRefused, match=said):
-        client.submit(job.attempt.folder / "job.sh", [*job.options, *options])
-
-
-def test_a_cut_in_mid_watch_is_no_verdict_and_the_watch_goes_on(login: SshServer, tmp_path: Path) -> None:
-    client = SlurmClient(host=login.host())
-    monitor = Monitor(client=client, poll_s=1.0)
-    job = prepare(tmp_path / "stage", "sleep 3")
-    watched = monitor.watch(job.attempt, submit_once(job.attempt, client, job.options, is_new=True), num_gpus=0)
-    wait_for_state(monitor, watched, "RUNNING")
-    login.stop()
-    assert monitor.wait(watched, timeout_s=6) is None  # it ends meanwhile
-    assert (job.attempt.folder / "done.json").exists()
-    login.start()
-    verdict = wait(monitor, watched, timeout_s=30)
-    assert (verdict.ending, verdict.exit_code, verdict.job_id) == (Ending.COMPLETED, "0:0", watched.job_id)
-
-
-@pytest.mark.parametrize("moment", ["before Slurm hears of it", "before its answer arrives"])
-def test_an_sbatch_that_is_cut_off_leads_to_one_job(login: SshServer, tmp_path: Path, moment: str) -> None:
-    began = tmp_path / "began"
-    order = [f"touch {began}; sleep 2", 'said=$(/usr/bin/sbatch "$@")']
-    lines = order if moment == "before Slurm hears of it" else order[::-1]
-    slow = tmp_path / "bin" / "sbatch"
-    LocalHost().write(slow, "\n".join(["#!/bin/sh", "trap '' PIPE", *lines, 'echo "$said"', ""]), mode=0o755)
-    (login.home / ".bashrc").write_text(f"[ -e {began} ] || PATH={slow.parent}:$PATH\n")
-
-    def cut() -> None:
-        wait_for(began.exists)
-        login.stop()
-        time.sleep(1)
-        login.start()
-
-    client, job = SlurmClient(host=login.host()), prepare(tmp_path / "stage", "exit 0")
-    with ThreadPoolExecutor() as pool:
-        cutting = pool.submit(cut)
-        job_id = submit_once(job.attempt, client, job.options, is_new=True)
-        cutting.result()
-    found = client.find(job.attempt.intent.key, since=time.time() - 3600)
-    assert [job.job_id for job in found] == [job_id]

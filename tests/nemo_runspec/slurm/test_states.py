@@ -56,6 +56,12 @@ def test_a_job_that_completed_in_the_queue_but_says_it_failed_has_failed() -> No
     assert judge(state="COMPLETED", done=done(1)) is Ending.FAILED
 
 
+def test_a_failure_of_srun_to_start_the_tasks_is_no_failure_of_the_script() -> None:
+    accounting = account("FAILED", "105:0")
+    assert judge(state=None, accounting=accounting, done=done(233), launch_failed=True) is Ending.LAUNCH_FAILED
+    assert judge(state=None, accounting=account("COMPLETED"), done=done(0), launch_failed=True) is Ending.COMPLETED
+
+
 def test_a_job_that_completed_without_ever_beginning_did_nothing() -> None:
     assert judge(state=None, accounting=account("COMPLETED"), claimed=False) is Ending.LAUNCH_FAILED
 

@@ -1,0 +1,201 @@
+"""All that is decided before a stage starts: its config, profile, pinned inputs and fingerprint.
+
+What can be refused is refused here: nothing was started yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import nemo_runspec
+from nemo_runspec import fingerprint as fp
+from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.cli_context import GlobalContext
+from nemo_runspec.config import build_job_config, extract_train_config, parse_config
+from nemo_runspec.errors import ConfigError, DataError
+from nemo_runspec.profiles import Profile, check_supported, profile_config
+from nemo_runspec.slurm.job_script import check_path
+from nemo_runspec.slurm.spec import JobSpec
+from nemotron.blocks.profile_lookup import find_profile
+from nemotron.tasks.job_request import build_spec, effective_profile
+from nemotron.tasks.requirements import check_requirements
+from nemotron.tasks.stage_options import Stage, StageOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """All that is decided before a stage starts."""
+
+    stage: Stage
+    runspec: nemo_runspec.Runspec
+    job_config: DictConfig
+    profile: Profile
+    inputs: Mapping[str, ArtifactRef]
+    fingerprint: str
+    work_dir: Path
+
+
+def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: LocalStore) -> StagePlan:
+    """Merge the config, pin and verify the inputs, check what the stage needs, compute its fingerprint."""
+    runspec = nemo_runspec.parse(stage.script)
+    job_config = merge_config(stage, options, runspec)
+    pinned = pin_inputs(stage, job_config, runspec, inputs, store)
+    profile = effective_profile(job_config)
+    check_machine(stage, job_config, profile)
+    check_complete(stage, job_config)
+    digest = fp.compute_fingerprint(
+        plain_container(job_config),
+        code=fp.digest_code(fp.recipe_code(stage.script), root=stage.script.parent.parent),
+        inputs={slot: ref.digest for slot, ref in pinned.items()},
+        sources={key: fp.digest_file(path) for key, path in find_sources(stage, job_config, runspec).items()},
+        image=profile.container_image or runspec.image,
+    )
+    suffix = f"-{options.run_id}" if options.refresh else ""
+    return StagePlan(
+        stage=stage,
+        runspec=runspec,
+        job_config=job_config,
+        profile=profile,
+        inputs=pinned,
+        fingerprint=digest,
+        work_dir=options.work_root(profile) / f"{stage.name}-{digest[:16]}{suffix}",
+    )
+
+
+def check_machine(stage: Stage, job_config: DictConfig, profile: Profile) -> None:
+    """Refuse an executor that we do not run, and what the stage needs and this machine lacks if it is to run here."""
+    check_supported(profile, job_config.run.profile)
+    if profile.executor == "local":
+        check_requirements(stage.name, job_config)
+
+
+def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) -> tuple[Profile, JobSpec] | None:
+    """Refuse what `plan_stage` would refuse; `given` are the input slots that the flow fills.
+
+    Returns what the stage will ask of Slurm, and how; None if it is not to run there.
+    """
+    runspec = nemo_runspec.parse(stage.script)
+    job_config = merge_config(stage, options, runspec)
+    profile = effective_profile(job_config)
+    check_machine(stage, job_config, profile)
+    check_complete(stage, job_config)
+    find_sources(stage, job_config, runspec)
+    extract_train_config(job_config, for_remote=False)
+    store = LocalStore(options.store_root)
+    for slot, type_name in runspec.artifacts.inputs.items():
+        if slot not in given or is_overridden(slot, job_config):
+            resolve_slot(stage, slot, type_name, job_config, store)
+    if profile.executor != "slurm":
+        return None
+    check_path(options.work_root(profile).absolute())
+    return profile, build_spec(stage, runspec, profile, options)
+
+
+def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runspec) -> DictConfig:
+    """The job config: the named YAML, the profile, the overrides, provenance."""
+    context = GlobalContext(config=options.config, run=options.profile, dotlist=list(options.overrides))
+    config = parse_config(context, runspec.config_dir, runspec.config.default)
+    profile = (
+        profile_for(runspec, profile_of_run(options.profile, options.run_id, Path.cwd())) if options.profile else None
+    )
+    argv = ["nemotron", *stage.name.split("_"), "-c", options.config, *options.overrides]
+    return build_job_config(config, context, runspec.name, str(stage.script), argv, env_profile=profile)
+
+
+@lru_cache(maxsize=8)
+def profile_of_run(name: str, run_id: str, cwd: Path) -> Profile:  # noqa: ARG001
+    """The profile, looked up once a pipeline run: all its stages get the same, and a server is asked once."""
+    return find_profile(name)
+
+
+def profile_for(runspec: nemo_runspec.Runspec, profile: Profile) -> DictConfig:
+    """The profile as the script takes it: one that needs no GPU gets neither the profile's GPUs nor its nodes."""
+    config = profile_config(profile)
+    if runspec.resources.gpus_per_node == 0:
+        config = DictConfig(
+            {key: value for key, value in config.items_ex(resolve=False) if key not in _TRAINING_RESOURCES}
+        )
+    return config
+
+
+_TRAINING_RESOURCES = frozenset({"nodes", "gpus_per_node", "ntasks_per_node", "nproc_per_node"})
+
+
+def pin_inputs(
+    stage: Stage,
+    job_config: DictConfig,
+    runspec: nemo_runspec.Runspec,
+    inputs: Mapping[str, ArtifactRef],
+    store: LocalStore,
+) -> dict[str, ArtifactRef]:
+    """Resolve each declared slot to an exact, verified version and write it into `run.<slot>`.
+
+    A reference given as an override wins over what the flow passes.
+    """
+    pinned: dict[str, ArtifactRef] = {}
+    for slot, type_name in runspec.artifacts.inputs.items():
+        if slot in inputs and not is_overridden(slot, job_config):
+            ref = inputs[slot]
+        else:
+            ref = resolve_slot(stage, slot, type_name, job_config, store)
+        store.verify(ref)
+        OmegaConf.update(job_config, f"run.{slot}", f"{ref.name}:{ref.version}", force_add=True)
+        pinned[slot] = ref
+    return pinned
+
+
+def check_complete(stage: Stage, job_config: DictConfig) -> None:
+    """Raise ConfigError for the first key that the config leaves to the user (`???`) and nobody set."""
+    for key in sorted(OmegaConf.missing_keys(job_config)):
+        raise ConfigError(
+            f"{stage.name}: {key} is not set (??? in config {job_config.run.cli.config!r}); "
+            f"give {stage.name}.{key}=VALUE"
+        )
+
+
+def is_overridden(slot: str, job_config: DictConfig) -> bool:
+    """Whether the command line names the artifact of this slot."""
+    return f"run.{slot}" in {item.partition("=")[0].lstrip("+") for item in job_config.run.cli.dotlist}
+
+
+def resolve_slot(stage: Stage, slot: str, type_name: str, job_config: DictConfig, store: LocalStore) -> ArtifactRef:
+    """The artifact that the config names for the slot."""
+    requested = OmegaConf.select(job_config, f"run.{slot}")
+    if not requested:
+        raise ConfigError(f"{stage.name}: run.{slot} is not set; give run.{slot}=NAME:VERSION ({type_name})")
+    return store.resolve(str(requested), expected_type=type_name)
+
+
+def find_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> dict[str, Path]:
+    """Each input file that the config names, by its place there."""
+    found: dict[str, Path] = {}
+    for key in runspec.artifacts.sources:
+        for position, source in enumerate(OmegaConf.select(job_config, key) or []):
+            path = Path(source["path"] if isinstance(source, DictConfig) else source)
+            if not path.is_file():
+                raise DataError(
+                    f"{stage.name}: {key}.{position}.path: {path} is not a file (from config "
+                    f"{job_config.run.cli.config!r}); give a UTF-8 text file with {key}.{position}.path=FILE"
+                )
+            found[f"{key}.{position}"] = path
+    return found
+
+
+def output_name(runspec: nemo_runspec.Runspec) -> str:
+    """The name under which the stage publishes."""
+    if runspec.artifacts.output_name is None:
+        raise ConfigError(f"{runspec.script_path}: [tool.runspec.artifacts] declares no output = {{ name, type }}")
+    return runspec.artifacts.output_name
+
+
+def plain_container(config: DictConfig) -> dict[str, Any]:
+    """The config as plain data, interpolations left as text."""
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
