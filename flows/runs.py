@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from nemo_runspec.errors import ConfigError, did_you_mean
+from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
 
 LOCK_VARIABLE = "NEMOTRON_RUN_LOCK"
 """The descriptor of the lock that a process in the background has from the one that started it."""
@@ -43,10 +44,13 @@ class RunRequest:
 def save_request(home: Path, request: RunRequest) -> None:
     """Remember it, so that any later process can take it up."""
     path = home / "runs" / f"{request.run_id}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(asdict(request), indent=1), encoding="utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(request), indent=1), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise RequirementError(f"{path}: {error.strerror or error}; nothing was started") from error
 
 
 def load_request(home: Path, run_id: str) -> RunRequest:
@@ -84,7 +88,8 @@ def driving(home: Path, run_id: str) -> Iterator[BinaryIO | None]:
 
 def record_end(home: Path, run_id: str, code: int) -> None:
     """Remember with which exit code the process that drives the run ends."""
-    (home / "runs" / f"{run_id}.code").write_text(str(code), encoding="utf-8")
+    with contextlib.suppress(OSError):  # a full disk has been told of, or will be
+        (home / "runs" / f"{run_id}.code").write_text(str(code), encoding="utf-8")
 
 
 def start_in_background(home: Path, run_id: str, lock: BinaryIO) -> None:

@@ -74,5 +74,5 @@ def test_a_stage_that_somebody_ended_with_scancel_is_not_started_again(
 ) -> None:
     node_of_the_job(slurm)
     slurm.cancel_all()
-    with pytest.raises(Exception, match="ended as CANCELLED.*somebody ended it with scancel"):
+    with pytest.raises(Exception, match=r"ended as CANCELLED.*somebody ended it with scancel"):
         started.result(timeout=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster.cluster import Cluster
-from cluster.ssh_server import SshServer, connections
+from cluster.ssh_server import SshServer, wait_for_no_connection
 from small_recipe import options, write_recipe
 
 from nemo_runspec.artifacts import LocalStore
@@ -43,7 +43,7 @@ def login(
         monkeypatch.setenv("PATH", f"{running.programs}:{os.environ['PATH']}")
         monkeypatch.setenv("SLURM_CONF", "/dev/null")
         yield running
-    assert connections(folder) == [], "a connection is left behind"
+    wait_for_no_connection(folder)
     shutil.rmtree(folder)
 
 
