@@ -18,10 +18,9 @@ from nemo_runspec.errors import RunspecError
 from nemo_runspec.slurm.cancel import cancel_attempt
 from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.ledger import Attempt
-from nemo_runspec.slurm.states import Ending
 from nemotron.blocks.profile_lookup import find_profile, prefect_api_url
 from nemotron.tasks.job_index import followers, open_attempts
-from nemotron.tasks.run_slurm import connect, verdict_without_run
+from nemotron.tasks.run_slurm import connect
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +80,6 @@ def end(attempt: Attempt, home: Path, *, why: str) -> bool:
     except RunspecError as error:
         logger.warning("%s", error)
         return False
-    attempt.record_verdict(verdict_without_run(Ending.CANCELLED, attempt.job_id(), why))
     return had_one
 
 

@@ -21,7 +21,7 @@ from nemo_runspec.slurm.cancel import cancel_attempt
 from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.hosts import Host, LocalHost, SshHost
 from nemo_runspec.slurm.job_script import check_path, render_env, render_job_script, split_script, submit_options
-from nemo_runspec.slurm.ledger import Attempt, Verdict, attempts, open_attempt
+from nemo_runspec.slurm.ledger import Attempt, Verdict, attempts, open_attempt, verdict_without_run
 from nemo_runspec.slurm.login_node import check_login_node
 from nemo_runspec.slurm.logs import LogFollower
 from nemo_runspec.slurm.monitor import monitor_of
@@ -84,7 +84,8 @@ class SlurmRun:
                 if following.action == "done":
                     return history
                 if following.action == "stop":
-                    raise self.failure(attempt, history[-1], reason or following.why)
+                    failed = history[-1].ending is Ending.FAILED
+                    raise self.failure(attempt, history[-1], (failed and reason) or following.why)
                 logger.warning("%s: %s", self.plan.stage.name, following.why)
                 self.pause(attempt, following.delay_s)
                 attempt = self.open(attempt.intent.number + 1, exclude=following.exclude)
@@ -156,7 +157,6 @@ class SlurmRun:
     def submit(self, attempt: Attempt) -> int:
         """The id of the attempt's job, submitted now unless it is there."""
         client, profile, intent = SlurmClient(host=self.host), self.plan.profile, attempt.intent
-        self.write_files(attempt)
 
         def submit(exclude: Sequence[str]) -> int:
             options = submit_options(
@@ -165,7 +165,14 @@ class SlurmRun:
                 requeue=profile.requeue,
                 exclude=[*([profile.exclude] if profile.exclude else []), *exclude],
             )
-            return submit_once(attempt, client, options, is_new=attempt.is_new, pause=lambda s: self.pause(attempt, s))
+            return submit_once(
+                attempt,
+                client,
+                options,
+                is_new=attempt.is_new,
+                prepare=lambda: self.write_files(attempt),
+                pause=lambda seconds: self.pause(attempt, seconds),
+            )
 
         try:
             job_id = submit(intent.exclude)
@@ -178,7 +185,7 @@ class SlurmRun:
         return job_id
 
     def write_files(self, attempt: Attempt) -> None:
-        """All that the job reads, into the attempt's directory."""
+        """All that the job reads, into the attempt's directory; the same whoever writes it."""
         check_path(attempt.folder)
         folder, plan = attempt.folder, self.plan
         (rendered,) = render([self.spec], submitter=plan.profile.submitter, cache_dir=self.options.render_cache)
@@ -213,10 +220,8 @@ class SlurmRun:
                         raise StageCancelled(f"{stage}: job {job.job_id} was cancelled")
                     return verdict
                 if job.hopeless:
-                    reason = job.reason
-                    self.cancel(attempt, why=reason)
-                    ending = Ending.DEPENDENCY if reason == "DependencyNeverSatisfied" else Ending.LAUNCH_FAILED
-                    return attempt.record_verdict(verdict_without_run(ending, job.job_id, reason))
+                    ending = Ending.DEPENDENCY if job.reason == "DependencyNeverSatisfied" else Ending.LAUNCH_FAILED
+                    return cancel_attempt(attempt, SlurmClient(host=self.host), why=job.reason, ending=ending)
                 self.check_cancelled(attempt)
         finally:
             monitor.forget(job)
@@ -260,20 +265,4 @@ def connect(profile: Profile) -> Host:
         port=profile.port,
         identity=profile.identity,
         control_dir=Path(tempfile.gettempdir()) / f"nemotron-ssh-{os.getuid()}",
-    )
-
-
-def verdict_without_run(ending: Ending, job_id: int | None, reason: str) -> Verdict:
-    """On an attempt whose job never ran."""
-    return Verdict(
-        ending=ending,
-        job_id=job_id,
-        exit_code="",
-        reason=reason,
-        nodes="",
-        submitted=None,
-        started=None,
-        ended=None,
-        num_gpus=0,
-        saved_step=0,
     )

@@ -83,6 +83,22 @@ class Verdict:
         return max(0.0, end - begin) if begin is not None and end is not None else 0.0
 
 
+def verdict_without_run(ending: Ending, job_id: int | None, reason: str) -> Verdict:
+    """On an attempt whose job never ran."""
+    return Verdict(
+        ending=ending,
+        job_id=job_id,
+        exit_code="",
+        reason=reason,
+        nodes="",
+        submitted=None,
+        started=None,
+        ended=None,
+        num_gpus=0,
+        saved_step=0,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One attempt: its directory and its intent; `is_new` where this very process wrote it just now."""

@@ -21,6 +21,7 @@ DOUBTFUL_REASONS = frozenset(
     | {"JobHeldUser", "JobHeldAdmin", "AssocMaxNodePerJobLimit", "QOSMaxNodePerUserLimit"}
 )
 LAUNCH_FAILED = "0:53"  # the batch script never ran, as when the directory of --output is missing
+NODES_LOST = 69  # sysexits.h EX_UNAVAILABLE: `nemo_runspec.launch` when nodes did not meet, or one was lost
 OOM_KILLED = "0:125"  # sacct(1): set when a step was killed by the memory cgroup
 
 
@@ -136,6 +137,7 @@ def judge(
             return Ending.COMPLETED
         if done and not done.exit_code and word != "FAILED":
             return Ending.COMPLETED
+        launch_failed = launch_failed or (done is not None and done.exit_code == NODES_LOST)
         return Ending.LAUNCH_FAILED if launch_failed else Ending.FAILED
     if word in ENDED and word != "REVOKED":
         return Ending(word)

@@ -29,12 +29,14 @@ def submit_once(
     options: Sequence[str],
     *,
     is_new: bool,
+    prepare: Callable[[], None] = lambda: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """Return the id of the job that does the attempt; submit it if there is none.
 
     `is_new`: this very call wrote the intent, so nobody can have submitted it before. While Slurm does not answer the
-    question waits: no answer is not "no job". `pause` waits that many seconds; it may raise to give up.
+    question waits: no answer is not "no job". `prepare` writes what the job needs, if there is no job yet; `pause`
+    waits that many seconds, and may raise to give up.
 
     Raises:
         SlurmRefused: Slurm refuses the job.
@@ -46,6 +48,8 @@ def submit_once(
             return known
         job_id = None if is_new else _look_up(attempt, client, pause)
         delay = SETTLE_S
+        if job_id is None:
+            prepare()
         while job_id is None:
             if attempt.is_cancelled():
                 raise StageCancelled(f"{attempt.intent.stage}: cancelled before it was submitted")

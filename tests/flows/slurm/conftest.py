@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,28 +35,16 @@ def prepared(lab_folder: Path, prefect_home: Path, prefect_api: str, slurm_clust
     env = {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": prefect_api, **slurm_cluster.env}
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     project = Project(folder=lab_folder, env=env)
-    done = project.run("--profile", "lab", "--stages", "data_prep_pretrain")
+    done = project.run("--profile", "lab", "--stages", "data_prep_pretrain", timeout_s=120)
     assert done.returncode == 0, done.stderr
     return project
 
 
 @pytest.fixture
-def lab(
-    prepared: Project,
-    slurm: Cluster,
-    prefect_api: str,
-    request: pytest.FixtureRequest,
-    record_property: Callable[[str, object], None],
-) -> Iterator[LabProject]:
+def lab(prepared: Project, slurm: Cluster, prefect_api: str, request: pytest.FixtureRequest) -> Iterator[LabProject]:
     """The directory, and a pretraining of its own for each test."""
     lab = LabProject(
-        folder=prepared.folder,
-        env=prepared.env,
-        cluster=slurm,
-        api=prefect_api,
-        known=set(),
-        name=request.node.name,
-        record=record_property,
+        folder=prepared.folder, env=prepared.env, cluster=slurm, api=prefect_api, known=set(), name=request.node.name
     )
     lab.known = {job.job_id for job in lab.jobs()}
     yield lab

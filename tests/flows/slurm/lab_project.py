@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,6 @@ class LabProject(Project):
     api: str
     name: str
     known: set[int]
-    record: Callable[[str, object], None]
     programs: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     @property

@@ -1,5 +1,6 @@
 """What becomes of a Slurm job when its flow run is cancelled, and when its processes are told to end or killed."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import subprocess
 import pytest
 from flow_process import interrupt, wait_until
 from lab_project import LabProject, Terminal
+
+logger = logging.getLogger(__name__)
 
 GONE_WITHIN_S = 15.0
 CTRL_C = "\x03"
@@ -62,7 +65,7 @@ def cancel_a_direct_run(lab: LabProject, job_state: str) -> None:
     seconds = lab.seconds_to_gone()
     output, _ = process.communicate(timeout=60)
 
-    lab.record("seconds_to_gone", round(seconds, 1))
+    logger.info("gone after %.1f s", seconds)
     assert seconds <= GONE_WITHIN_S
     assert process.returncode == 130
     assert last_line(output) == "cancelled: pretrain: the run was cancelled; its job is gone"
@@ -112,7 +115,7 @@ def test_a_cancel_of_a_deployed_run_ends_its_job(lab: LabProject, kind: str) -> 
 
     lab.set_state(flow_run, "Cancelling")
     seconds = lab.seconds_to_gone()
-    lab.record("seconds_to_gone", round(seconds, 1))
+    logger.info("gone after %.1f s", seconds)
     assert seconds <= GONE_WITHIN_S
     wait_until(lambda: lab.state_of(flow_run) == "Cancelled", timeout_s=60)
     assert len(lab.jobs()) == 1

@@ -19,6 +19,7 @@ def done(exit_code: int, *, stop_requested: bool = False) -> DoneRecord:
         (account("COMPLETED"), done(0), Ending.COMPLETED),
         (account("FAILED", "3:0"), done(3), Ending.FAILED),
         (account("FAILED", "0:9"), None, Ending.FAILED),
+        (account("FAILED", "69:0"), done(69), Ending.LAUNCH_FAILED),
         (account("FAILED", "0:53"), None, Ending.LAUNCH_FAILED),
         (account("TIMEOUT"), done(143), Ending.TIMEOUT),
         (account("FAILED", "75:0"), done(75, stop_requested=True), Ending.STOPPED),
