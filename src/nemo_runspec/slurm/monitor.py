@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,11 +171,11 @@ class Monitor:
 
     def _update(self, job: Watched, rows: list[QueueRow]) -> bool:
         """Take over what the queue says; whether the job is live."""
-        claimed = read_claim(job.attempt.folder)
-        if claimed is not None and claimed != job.job_id:
-            logger.warning("%s: job %d does this attempt, not %d", job.attempt.intent.stage, claimed, job.job_id)
-            job.job_id = claimed
-        row = next((row for row in rows if row.job_id == job.job_id), None)
+        job_id, row = choose_job(rows, known=job.job_id, claimed=read_claim(job.attempt.folder))
+        if job_id != job.job_id:
+            logger.warning("%s: job %d does this attempt, not %d", job.attempt.intent.stage, job_id, job.job_id)
+            job.job_id, job.state, job.reason, job.nodes = job_id, "PENDING", "", ""
+            job.submitted = job.started = job.ended = job.gone_since = None
         if row is None:
             return False
         changed = (row.state, row.reason) != (job.state, job.reason)
@@ -265,6 +265,19 @@ class Monitor:
             return self.client.host.read(job.attempt.folder / name)
         except SlurmError:
             return None
+
+
+def choose_job(rows: Sequence[QueueRow], *, known: int, claimed: int | None) -> tuple[int, QueueRow | None]:
+    """Which of the jobs of an attempt's name does it, with its row in the queue: the claimant, else the known one.
+
+    Where the queue does not have the known one and nothing was claimed, a live one counts: what sbatch printed may have
+    been misread among what a site's plugins print. Pure.
+    """
+    job_id = claimed or known
+    row = next((row for row in rows if row.job_id == job_id), None)
+    if row is None and claimed is None:
+        row = next((row for row in rows if not has_ended(row.state)), None)
+    return (row.job_id if row else job_id), row
 
 
 def is_settled(

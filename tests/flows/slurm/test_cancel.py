@@ -78,6 +78,7 @@ def test_a_cancel_of_a_direct_run_ends_its_running_job(lab: LabProject) -> None:
     cancel_a_direct_run(lab, "RUNNING")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("occupied")
 def test_a_cancel_of_a_direct_run_ends_its_queued_job(lab: LabProject) -> None:
     cancel_a_direct_run(lab, "PENDING")
@@ -121,7 +122,30 @@ def test_a_cancel_of_a_deployed_run_ends_its_job(lab: LabProject, kind: str) -> 
     assert len(lab.jobs()) == 1
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_a_job_outlives_its_orchestrators(lab: LabProject) -> None:
+    """SIGTERM, then the same command, then SIGKILL, then --attach: one job does it all."""
+    first = lab.start(*lab.arguments(steps=50))
+    job = lab.wait_for_job()
+    first.terminate()
+    output, _ = first.communicate(timeout=30)
+    assert first.returncode == -signal.SIGTERM
+    assert_readable(output)
+    second = lab.start(*lab.arguments(steps=50))
+    assert second.stdout is not None
+    wait_until(lambda: f"pretrain: attached to {job.name}" in second.stdout.readline(), timeout_s=30)
+    second.kill()
+    second.communicate(timeout=30)
+    assert lab.states() == ["RUNNING"]
+
+    done = lab.run("--attach", lab.newest_run())
+
+    assert done.returncode == 0, done.stderr
+    assert f"pretrain: attached to {job.name}" in done.stderr
+    assert [found.job_id for found in lab.jobs()] == [job.job_id]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_the_same_command_attaches_to_the_job_of_a_run_that_was_told_to_end(
     lab: LabProject, signum: signal.Signals
 ) -> None:
@@ -139,6 +163,7 @@ def test_the_same_command_attaches_to_the_job_of_a_run_that_was_told_to_end(
     assert [found.job_id for found in lab.jobs()] == [job.job_id]
 
 
+@pytest.mark.slow
 def test_attach_takes_up_a_killed_run_with_its_job(lab: LabProject) -> None:
     process = lab.start(*lab.arguments(steps=16))
     job = lab.wait_for_job()
@@ -153,7 +178,7 @@ def test_attach_takes_up_a_killed_run_with_its_job(lab: LabProject) -> None:
 
 
 def test_a_detached_run_is_followed_to_its_end(lab: LabProject) -> None:
-    left = lab.run("--detach", *lab.arguments(steps=12))
+    left = lab.run("--detach", *lab.arguments(steps=8))
     run_id = lab.newest_run()
     followed = lab.run("--attach", run_id)
     log = (lab.folder / ".nemotron" / "runs" / f"{run_id}.log").read_text()
