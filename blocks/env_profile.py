@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 import httpx
@@ -111,8 +112,11 @@ def list_documents(url: str) -> list[BlockDocument]:
         try:
             # Prefect 3.8.8: the route gives all at once, whatever limit and offset it is given.
             documents = client.read_block_documents_by_type(EnvProfile.get_block_type_slug())
-        except ObjectNotFound:  # no block of this type was ever saved
-            return []
+        except (ObjectNotFound, PrefectHTTPStatusError) as error:
+            unknown = isinstance(error, ObjectNotFound) or error.response.status_code == HTTPStatus.NOT_FOUND
+            if not unknown or client.api_healthcheck() is not None:
+                raise
+            return []  # no block of this type was ever saved
     return sorted(documents, key=stored_name)
 
 

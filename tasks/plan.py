@@ -5,6 +5,7 @@ What can be refused is refused here: nothing was started yet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from nemo_runspec import fingerprint as fp
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.cli_context import GlobalContext
 from nemo_runspec.config import build_job_config, extract_train_config, parse_config
+from nemo_runspec.env import FILE_NAME
 from nemo_runspec.errors import ConfigError, DataError
 from nemo_runspec.profiles import Profile, check_supported, profile_config
 from nemo_runspec.slurm.job_script import check_path
@@ -101,17 +103,20 @@ def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runs
     """The job config: the named YAML, the profile, the overrides, provenance."""
     context = GlobalContext(config=options.config, run=options.profile, dotlist=list(options.overrides))
     config = parse_config(context, runspec.config_dir, runspec.config.default)
-    profile = (
-        profile_for(runspec, profile_of_run(options.profile, options.run_id, Path.cwd())) if options.profile else None
-    )
+    found = profile_of_run(options.profile, options.run_id, options.project_dir) if options.profile else None
+    profile = profile_for(runspec, found) if found else None
     argv = ["nemotron", *stage.name.split("_"), "-c", options.config, *options.overrides]
     return build_job_config(config, context, runspec.name, str(stage.script), argv, env_profile=profile)
 
 
 @lru_cache(maxsize=8)
-def profile_of_run(name: str, run_id: str, cwd: Path) -> Profile:  # noqa: ARG001
-    """The profile, looked up once a pipeline run: all its stages get the same, and a server is asked once."""
-    return find_profile(name)
+def profile_of_run(name: str, run_id: str, project_dir: Path) -> Profile:  # noqa: ARG001
+    """The profile, looked up once a pipeline run: all its stages get the same, and a server is asked once.
+
+    The project's own env.toml comes first: a worker runs the flow in another directory.
+    """
+    own = project_dir / FILE_NAME
+    return find_profile(name, env_file=own if own.is_file() and "NEMOTRON_ENV_FILE" not in os.environ else None)
 
 
 def profile_for(runspec: nemo_runspec.Runspec, profile: Profile) -> DictConfig:

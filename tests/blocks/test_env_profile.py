@@ -12,7 +12,14 @@ import pytest
 from nemo_runspec.errors import ConfigError, RequirementError
 from nemo_runspec.profiles import Profile, format_toml, parse_profile
 from nemotron.blocks.env_command import main
-from nemotron.blocks.env_profile import EnvProfile, document_name, list_documents, read_profile, save_profile
+from nemotron.blocks.env_profile import (
+    EnvProfile,
+    document_name,
+    list_documents,
+    prefect_client,
+    read_profile,
+    save_profile,
+)
 from nemotron.blocks.profile_lookup import find_profile, prefect_api_url
 
 NASTY = ["a b", "'", '"', "$(touch x)", "${HOME} `id`", "line\nline\r\n", "tab\t\x1b\x7f", "日本 é 🚀", "\\x", ""]
@@ -201,6 +208,17 @@ def test_a_silent_server_leaves_env_toml(
     assert find_profile("base", env_file=env_file).env_vars == {"A": "1"}
     assert time.monotonic() - started < 15
     assert f"profile 'base': Prefect API {silent_url} does not answer" in caplog.text
+
+
+def test_a_server_that_never_saw_such_a_block_leaves_env_toml_without_a_warning(
+    server: str, env_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_profile("other", profile(), url=server)
+    with prefect_client(server) as client:
+        block_type = client.read_block_type_by_slug(EnvProfile.get_block_type_slug())
+        client.delete_block_type(block_type.id)
+    assert find_profile("my_cluster", env_file=env_file).executor == "slurm"
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "nonsense", "http://[", "ftp://127.0.0.1/api"])
