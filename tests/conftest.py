@@ -20,6 +20,11 @@ def slurm_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that wait for Slurm come first: what runs beside them then has the processor."""
+    items.sort(key=lambda item: "slurm_cluster" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def slurm(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The session's cluster, all nodes up, its programs found by this process too; the test's jobs go with it."""

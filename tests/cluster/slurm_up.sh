@@ -116,6 +116,8 @@ fi
 
 cat > "$DIR/etc/slurm.conf" <<E
 ClusterName=lab
+# The memory cgroups are named by node and job: those of two clusters on one host must not meet.
+FirstJobId=$(( 1 + BASE % 16800 * 1000 ))
 SlurmctldHost=$HOST(127.0.0.1)
 SlurmctldPort=$CTLD_PORT
 SlurmUser=root
@@ -135,7 +137,7 @@ $TASK
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=100
+DefMemPerCPU=1000
 # short timers: tests must see state changes in seconds
 SlurmdTimeout=$SLURMD_TIMEOUT
 InactiveLimit=0
