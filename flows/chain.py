@@ -6,6 +6,7 @@ newest artifact it made before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,12 +53,20 @@ def check_stages(selected: tuple[str, ...], stages: tuple[str, ...]) -> None:
             )
 
 
+def check_run_id(run_id: str) -> None:
+    """Raise ConfigError for an id that may not be part of a job's name and of a directory's."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise ConfigError(f"run_id = {run_id!r}: expected 1 to 100 letters, digits and . _ -; give another, or none")
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewestOf:
     """The newest artifact of a stage that is not selected, looked up only where a selected stage needs it."""
 
     stage: str
 
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Handle = ArtifactRef | NewestOf
 """What one line of a chain hands to the next."""

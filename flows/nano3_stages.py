@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemotron.flows.chain import Pipeline, Preflight, StageRunner, check_stages, split_overrides
+from nemotron.flows.chain import Pipeline, Preflight, StageRunner, check_run_id, check_stages, split_overrides
 from nemotron.tasks.stage import run_stage
 from nemotron.tasks.stage_options import StageOptions
 
@@ -38,6 +38,7 @@ def new_pipeline(
     Raises:
         RunspecError: unknown stage, config, profile or key; something that a stage needs and this machine lacks.
     """
+    check_run_id(run_id)
     check_stages(stages, STAGES)
     options = StageOptions(
         config=config,

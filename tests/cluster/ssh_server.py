@@ -105,7 +105,7 @@ class SshServer:
         (self.folder / "sshd_config").write_text("\n".join([*lines, ""]))
         with (self.folder / "log").open("ab") as log:
             command = [SSHD, "-f", self.folder / "sshd_config", "-D", "-e"]
-            process = self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            process = self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 10
         while not is_open(self.port):
             assert process.poll() is None, (self.folder / "log").read_text()
@@ -116,8 +116,13 @@ class SshServer:
         """Kill it and cut its connections; commands that run go on, without anybody to hear them."""
         if self.process is not None:
             self.signal(signal.SIGKILL)
+            os.killpg(self.process.pid, signal.SIGKILL)  # a child that it forked meanwhile still listens
             self.process.wait()
             self.process = None
+            deadline = time.monotonic() + 10
+            while is_open(self.port):
+                assert time.monotonic() < deadline, "something still listens"
+                time.sleep(0.02)
 
     def signal(self, signum: signal.Signals) -> None:
         """To the server and all that serves its connections."""
