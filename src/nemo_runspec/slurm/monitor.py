@@ -237,7 +237,7 @@ class Monitor:
         verdict = Verdict(
             ending=ending,
             job_id=job.job_id,
-            exit_code=row.exit_code if row else f"{done.exit_code}:0" if done else "",
+            exit_code=exit_code_of(row, done),
             reason=(launch_error if ending is Ending.LAUNCH_FAILED else None) or job.reason.replace("None", ""),
             nodes=(row.nodes if row else "") or job.nodes or (done.nodes if done else ""),
             submitted=(row.submitted if row else None) or job.submitted,
@@ -306,6 +306,13 @@ def is_settled(
     if queue_word is not None:
         return waited_s >= ACCOUNTING_GRACE_S
     return asked and not alive and waited_s >= LOST_AFTER_S
+
+
+def exit_code_of(accounting: Accounting | None, done: DoneRecord | None) -> str:
+    """`code:signal`; of a job that failed while slurmdbd was down accounting says 0:0 for ever (Slurm 22.05)."""
+    known = accounting.exit_code if accounting else ""
+    lacking = known == "" or (known == "0:0" and accounting is not None and accounting.state == "FAILED")
+    return f"{done.exit_code}:0" if lacking and done else known
 
 
 def find_launch_error(log_path: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nemo_runspec.slurm.monitor import ACCOUNTING_GRACE_S, LOST_AFTER_S, choose_job, is_settled
+from nemo_runspec.slurm.monitor import ACCOUNTING_GRACE_S, LOST_AFTER_S, choose_job, exit_code_of, is_settled
 from nemo_runspec.slurm.states import Accounting, DoneRecord
 from nemo_runspec.slurm.text import QueueRow
 
@@ -63,6 +63,13 @@ def test_an_end_after_which_slurm_may_requeue_is_believed_at_the_second_look(sta
 def test_completed_without_a_record_waits_for_a_slow_file_system() -> None:
     assert not settled("COMPLETED", accounting=account("COMPLETED"))
     assert settled("COMPLETED", accounting=account("COMPLETED"), waited_s=ACCOUNTING_GRACE_S)
+
+
+def test_the_exit_code_is_the_jobs_own_where_accounting_lacks_it() -> None:
+    assert exit_code_of(account("FAILED"), done(5)) == "5:0"
+    assert exit_code_of(None, done(0)) == "0:0"
+    assert exit_code_of(account("TIMEOUT"), done(143)) == "0:0"
+    assert exit_code_of(account("FAILED"), None) == "0:0"
 
 
 def test_a_job_unknown_to_all_is_lost_only_without_a_sign_of_life_and_when_accounting_answers() -> None:
