@@ -29,7 +29,9 @@ from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
 from nemo_runspec.profile_fields import ENV_VARS, ProfileFields, check_env_vars
 from nemo_runspec.profiles import Profile, config_error
 
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 3.0
+RETRIES = 2
+"""2 and 4 s later: Prefect's server answers 503 while another request holds SQLite's lock."""
 
 
 class EnvProfile(ProfileFields, Block):
@@ -170,7 +172,11 @@ def prefect_client(url: str) -> Iterator[SyncPrefectClient]:
     Raises:
         RequirementError: no answer, or not that of a Prefect server, with the reason.
     """
-    settings = {PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: ANSWER_TIMEOUT_S, PREFECT_CLIENT_MAX_RETRIES: 0}
+    settings = {
+        PREFECT_API_URL: url,
+        PREFECT_API_REQUEST_TIMEOUT: ANSWER_TIMEOUT_S,
+        PREFECT_CLIENT_MAX_RETRIES: RETRIES,
+    }
     try:
         with temporary_settings(settings), get_client(sync_client=True) as client:
             yield client
