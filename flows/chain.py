@@ -7,7 +7,7 @@ newest artifact it made before.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,10 +18,8 @@ from nemo_runspec.profiles import Profile
 from nemo_runspec.slurm.spec import JobSpec
 from nemo_runspec.submitters import render
 from nemotron.tasks.plan import check_stage, output_name
-from nemotron.tasks.stage import StageResult, run_stage
+from nemotron.tasks.stage import StageResult, StageRunner, run_stage
 from nemotron.tasks.stage_options import Stage, StageOptions
-
-StageRunner = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult]
 
 
 def split_overrides(overrides: tuple[str, ...], stages: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

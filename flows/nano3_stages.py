@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemotron.flows.chain import Pipeline, Preflight, StageRunner, check_run_id, check_stages, split_overrides
-from nemotron.tasks.stage import run_stage
+from nemotron.flows.chain import Pipeline, Preflight, check_run_id, check_stages, split_overrides
+from nemotron.tasks.stage import StageRunner, run_stage
 from nemotron.tasks.stage_options import StageOptions
 
 RECIPE_DIR = Path(__file__).resolve().parent.parent / "recipes" / "nano3"

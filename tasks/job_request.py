@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,8 +16,6 @@ from nemotron.tasks.code_snapshot import script_place
 
 if TYPE_CHECKING:
     from nemotron.tasks.stage_options import Stage, StageOptions
-
-_PWD = re.compile(r"\$\{oc\.env:PWD(,[^{}]*)?\}")
 
 
 def effective_profile(job_config: DictConfig) -> Profile:
@@ -68,17 +65,3 @@ def container_mounts(stage: Stage, profile: Profile, options: StageOptions) -> t
     """The profile's mounts, and what a stage reads and writes under the same paths as outside."""
     own = (options.work_root(profile), options.store_root, stage.script.parent.parent, options.project_dir)
     return tuple(dict.fromkeys([*profile.mounts, *(f"{path}:{path}" for path in map(Path.absolute, own))]))
-
-
-def resolve_working_directory(config: DictConfig, project_dir: Path) -> DictConfig:
-    """The config with `${oc.env:PWD}` as the project's directory: a job starts in another one."""
-
-    def walk(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: walk(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [walk(item) for item in value]
-        return _PWD.sub(lambda _: str(project_dir.absolute()), value) if isinstance(value, str) else value
-
-    filled: DictConfig = OmegaConf.create(walk(OmegaConf.to_container(config, resolve=False)))
-    return filled

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import OmegaConf
+
 from nemo_runspec.config import extract_train_config, save_configs
+from nemo_runspec.config.interpolation import resolve_working_directory
 from nemo_runspec.errors import SlurmRefused, StageCancelled, StageFailed
 from nemo_runspec.jobs import local
 from nemo_runspec.metrics_log import saved_step
@@ -33,7 +36,7 @@ from nemo_runspec.submitters import render
 from nemotron.tasks.code_snapshot import copy_code
 from nemotron.tasks.interrupts import Detached, Interrupts
 from nemotron.tasks.job_index import add_follower, remember
-from nemotron.tasks.job_request import build_spec, resolve_working_directory
+from nemotron.tasks.job_request import build_spec
 from nemotron.tasks.progress import follow_progress, show_lines
 from nemotron.tasks.run_local import CHECK_S, SHOWN_LINES, script_error
 
@@ -54,6 +57,11 @@ class SlurmRun:
     interrupts: Interrupts
     host: Host
     is_published: Callable[[], bool]
+
+    @property
+    def client(self) -> SlurmClient:
+        """Slurm on that host."""
+        return SlurmClient(host=self.host)
 
     @property
     def spec(self) -> JobSpec:
@@ -156,7 +164,7 @@ class SlurmRun:
 
     def submit(self, attempt: Attempt) -> int:
         """The id of the attempt's job, submitted now unless it is there."""
-        client, profile, intent = SlurmClient(host=self.host), self.plan.profile, attempt.intent
+        profile, intent = self.plan.profile, attempt.intent
 
         def submit(exclude: Sequence[str]) -> int:
             options = submit_options(
@@ -167,9 +175,8 @@ class SlurmRun:
             )
             return submit_once(
                 attempt,
-                client,
+                self.client,
                 options,
-                is_new=attempt.is_new,
                 prepare=lambda: self.write_files(attempt),
                 pause=lambda seconds: self.pause(attempt, seconds),
             )
@@ -190,7 +197,8 @@ class SlurmRun:
         folder, plan = attempt.folder, self.plan
         (rendered,) = render([self.spec], submitter=plan.profile.submitter, cache_dir=self.options.render_cache)
         rendered = rendered.replace(JOB_DIR, str(folder))
-        train = resolve_working_directory(extract_train_config(plan.job_config), self.options.project_dir)
+        config = OmegaConf.to_container(extract_train_config(plan.job_config), resolve=False)
+        train = OmegaConf.create(resolve_working_directory(config, self.options.project_dir.absolute()))
         copy_code(plan.stage.script, folder / "code")
         save_configs(plan.job_config, train, folder)
         variables = {
@@ -221,7 +229,7 @@ class SlurmRun:
                     return verdict
                 if job.hopeless:
                     ending = Ending.DEPENDENCY if job.reason == "DependencyNeverSatisfied" else Ending.LAUNCH_FAILED
-                    return cancel_attempt(attempt, SlurmClient(host=self.host), why=job.reason, ending=ending)
+                    return cancel_attempt(attempt, self.client, why=job.reason, ending=ending)
                 self.check_cancelled(attempt)
         finally:
             monitor.forget(job)
@@ -241,7 +249,7 @@ class SlurmRun:
 
     def cancel(self, attempt: Attempt, *, why: str) -> None:
         """End the attempt's job."""
-        cancel_attempt(attempt, SlurmClient(host=self.host), why=why)
+        cancel_attempt(attempt, self.client, why=why)
 
     def failure(self, attempt: Attempt, verdict: Verdict, why: str) -> StageFailed:
         """The error to show: what, where, why, and the end of the log."""

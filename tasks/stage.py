@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
@@ -37,6 +37,10 @@ class StageResult:
     work_dir: str
     made_by: str
     jobs: tuple[Verdict, ...] = ()
+
+
+StageRunner = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult]
+"""`run_stage`, or a task around it."""
 
 
 def run_stage(

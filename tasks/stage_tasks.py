@@ -17,10 +17,9 @@ from nemo_runspec.artifacts import ArtifactRef
 from nemo_runspec.errors import RunspecError, StageCancelled, StageFailed
 from nemotron.tasks.flow_cancellation import flow_cancellation
 from nemotron.tasks.interrupts import Interrupts
-from nemotron.tasks.stage import StageResult, run_stage
+from nemotron.tasks.stage import StageResult, StageRunner, run_stage
 from nemotron.tasks.stage_options import Stage, StageOptions
 
-StageRunner = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult]
 StageTask = Callable[[Stage, StageOptions, Mapping[str, ArtifactRef]], StageResult | State[StageResult]]
 
 

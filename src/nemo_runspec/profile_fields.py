@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nemo_runspec.errors import did_you_mean
+from nemo_runspec.slurm.sbatch_words import CONTROL, FIELD_OPTIONS, JOB_PATH, OWN_OPTIONS, VARIABLE
 
 SUPPORTED_EXECUTORS = ("local", "slurm")
 KNOWN_EXECUTORS = (
@@ -21,21 +22,6 @@ KNOWN_EXECUTORS = (
 )
 ENV_VARS = "Environment variables of the job, name to value. They reach it in a file of mode 0600"
 
-# sbatch(1): set for each job by nemotron, or they would change what a job is and how it is found.
-OWN_OPTIONS = frozenset(
-    {
-        *("job-name", "output", "error", "open-mode", "requeue", "no-requeue", "parsable", "wrap", "array", "signal"),
-        *("comment", "chdir", "export", "kill-on-invalid-dep", "wait", "test-only"),
-    }
-)
-# sbatch(1): long options that a field stands for.
-FIELD_OPTIONS = {
-    name.replace("_", "-"): name
-    for name in (
-        *("account", "partition", "qos", "constraint", "reservation", "nodelist", "exclude", "exclusive"),
-        *("nodes", "ntasks_per_node", "gpus_per_node", "cpus_per_task", "mem", "time"),
-    )
-}
 _DIRECTIVES = (
     *("account", "partition", "run_partition", "batch_partition", "qos", "constraint", "reservation"),
     *("nodelist", "exclude"),
@@ -45,12 +31,9 @@ _COUNTS = (
     *("nodes", "ntasks_per_node", "nproc_per_node", "gpus_per_node", "cpus_per_task", "port"),
     *("infrastructure_retries", "failure_retries", "poll_interval_s", "stop_before_end_s"),
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 _MEM = re.compile(r"[0-9]+[KMGT]?")
 _TIME = re.compile(r"[0-9]+(:[0-9]+(:[0-9]+)?)?|[0-9]+-[0-9]+(:[0-9]+(:[0-9]+)?)?")
-_JOB_DIR = re.compile(r"/[A-Za-z0-9._/+:@=,-]*")
 _YAML_HOUR = 3600  # YAML 1.1 reads 1:00:00 and more as a number of seconds
 
 
@@ -212,7 +195,7 @@ class ProfileFields(BaseModel):
     @field_validator("remote_job_dir")
     @classmethod
     def _check_job_dir(cls, value: str | None) -> str | None:
-        if value is not None and not _JOB_DIR.fullmatch(value):
+        if value is not None and not JOB_PATH.fullmatch(value):
             raise ValueError(
                 "expected an absolute path of letters, digits and . _ / + : @ = , - only: it goes into scripts"
             )
@@ -255,7 +238,7 @@ def check_env_vars(values: object) -> dict[str, str]:
         raise ValueError("expected a table of names and values")
     texts: dict[str, str] = {}
     for name, value in values.items():
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+        if not isinstance(name, str) or not VARIABLE.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a variable; expected letters, digits and _, no digit first")
         if not isinstance(value, str | int | float):
             raise ValueError(f"{name} is of type {type(value).__name__}; expected text, a number, true or false")
@@ -274,7 +257,7 @@ def check_text(value: str) -> str:
 
 def check_line(value: str) -> str:
     """Return the text; ValueError unless it is one line and not empty."""
-    if not value or _CONTROL.search(value):
+    if not value or CONTROL.search(value):
         raise ValueError(f"{value!r}: expected one line, not empty and without control characters")
     return check_text(value)
 

@@ -2,19 +2,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from nemotron.flows.embedded_server import embedded_server
+from prefect_server import running_server
 
 
 @pytest.fixture(scope="session")
 def block_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API URL of one real Prefect server with a database of its own."""
-    home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with embedded_server(home / "server.log") as url:
-            yield url
+    with running_server(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
 
 
 @pytest.fixture

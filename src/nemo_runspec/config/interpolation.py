@@ -38,6 +38,11 @@ def rewrite_paths_for_remote(obj: Any, repo_root: str | PurePath) -> Any:
     return _map_strings(obj, lambda text: _rewrite(text, root))
 
 
+def resolve_working_directory(obj: Any, directory: PurePath) -> Any:
+    """Return `obj` with `${oc.env:PWD}` as the directory, for a job that starts in another one."""
+    return _map_strings(obj, lambda text: _PWD.sub(lambda _: str(directory), text))
+
+
 def _rewrite(text: str, root: PurePath) -> str:
     text = _RUN_DIR.sub(REMOTE_RUN_DIR, _PWD.sub(REMOTE_CODE_DIR, text))
     path = PurePath(text)

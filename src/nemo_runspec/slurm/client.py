@@ -58,11 +58,9 @@ class SlurmClient:
 
         Where the site keeps no accounting, the queue alone is asked.
         """
-        queued = text.parse_queue(self._ask(text.squeue_by_name(name)))
         found = {
             row.job_id: Found(job_id=row.job_id, submitted=row.submitted, ended=has_ended(row.state))
-            for row in queued
-            if row.name == name
+            for row in self._queued(name)
         }
         for account in self._ask_accounting(text.sacct_by_name(name, since=since)):
             if account.name == name and account.job_id not in found:
@@ -72,8 +70,7 @@ class SlurmClient:
 
     def is_queued(self, name: str) -> bool:
         """Whether a job of that name is in the queue and has not ended."""
-        rows = text.parse_queue(self._ask(text.squeue_by_name(name)))
-        return any(row.name == name and not has_ended(row.state) for row in rows)
+        return any(not has_ended(row.state) for row in self._queued(name))
 
     def queue(self) -> list[text.QueueRow]:
         """All jobs of this user that slurmctld knows, one question for any number of them."""
@@ -89,6 +86,9 @@ class SlurmClient:
         self._ask(["scancel", f"--name={name}"])
         if job_ids:
             self._ask(["scancel", *map(str, job_ids)])
+
+    def _queued(self, name: str) -> list[text.QueueRow]:
+        return [row for row in text.parse_queue(self._ask(text.squeue_by_name(name))) if row.name == name]
 
     def _ask(self, command: list[str]) -> str:
         done = self.host.run(["env", "TZ=UTC", *command], timeout_s=QUERY_TIMEOUT_S)

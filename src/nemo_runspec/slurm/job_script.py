@@ -11,18 +11,16 @@ Pure but for `read_done`. The job runs in its attempt's directory and leaves the
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nemo_runspec.errors import ConfigError
 from nemo_runspec.slurm.ledger import Attempt
+from nemo_runspec.slurm.sbatch_words import JOB_PATH, VARIABLE
 from nemo_runspec.slurm.states import DoneRecord
 
 HEARTBEAT_S = 15
-_SAFE_PATH = re.compile(r"/[A-Za-z0-9._/+:@=,-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # sbatch(1) --signal: USR1 goes to this shell alone; it is not passed on, because torchrun and Ray would die of it.
 _BODY = """\
@@ -105,7 +103,7 @@ def render_env(variables: Mapping[str, str]) -> str:
     """
     lines = []
     for name, value in variables.items():
-        if not _VARIABLE.fullmatch(name):
+        if not VARIABLE.fullmatch(name):
             raise ConfigError(f"env_vars: {name!r} is no name of an environment variable; use letters, digits and _")
         if "\0" in value:
             raise ConfigError(f"env_vars: {name} holds a NUL character, which no environment variable can; remove it")
@@ -115,7 +113,7 @@ def render_env(variables: Mapping[str, str]) -> str:
 
 def check_path(path: Path) -> None:
     """Raise ConfigError for a job directory that would not survive sbatch's own patterns and a shell unquoted."""
-    if not _SAFE_PATH.fullmatch(str(path)):
+    if not JOB_PATH.fullmatch(str(path)):
         raise ConfigError(
             f"{str(path)!r}: a job's directory may hold letters, digits and . _ / + : @ = , - only, because it goes "
             "into job scripts; start from another directory, or set remote_job_dir in the profile"

@@ -28,15 +28,14 @@ def submit_once(
     client: SlurmClient,
     options: Sequence[str],
     *,
-    is_new: bool,
     prepare: Callable[[], None] = lambda: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """Return the id of the job that does the attempt; submit it if there is none.
 
-    `is_new`: this very call wrote the intent, so nobody can have submitted it before. While Slurm does not answer the
-    question waits: no answer is not "no job". `prepare` writes what the job needs, if there is no job yet; `pause`
-    waits that many seconds, and may raise to give up.
+    A new attempt, whose intent this process has just written, nobody can have submitted before. While Slurm does not
+    answer the question waits: no answer is not "no job". `prepare` writes what the job needs, if there is no
+    job yet; `pause` waits that many seconds, and may raise to give up.
 
     Raises:
         SlurmRefused: Slurm refuses the job.
@@ -46,7 +45,7 @@ def submit_once(
         known = attempt.job_id()
         if known is not None:
             return known
-        job_id = None if is_new else _look_up(attempt, client, pause)
+        job_id = None if attempt.is_new else _look_up(attempt, client, pause)
         delay = SETTLE_S
         if job_id is None:
             prepare()

@@ -6,32 +6,17 @@ import re
 from collections.abc import Iterable
 
 from nemo_runspec.errors import ConfigError
+from nemo_runspec.slurm.sbatch_words import CONTROL, FIELD_OPTIONS, OWN_OPTIONS
 from nemo_runspec.slurm.spec import JobSpec
 from nemo_runspec.submitters.script_text import WORD_FIELDS
 
-# sbatch(1): what the client gives on the command line for each attempt, and what would change how the job is found.
-OWN_OPTIONS = frozenset(
-    {
-        *("job-name", "comment", "output", "error", "open-mode", "requeue", "no-requeue", "signal", "chdir", "wckey"),
-        *("kill-on-invalid-dep", "dependency", "array", "hold", "begin", "clusters", "heterogeneous"),
-        *("export", "export-file", "get-user-env", "input", "parsable", "quiet", "verbose"),
-        *("wait", "wrap", "test-only", "help", "usage", "version"),
-    }
-)
-# sbatch(1): options that a field of JobSpec stands for.
-_FIELD_OPTIONS = {
-    "nodes": "nodes",
-    "ntasks": "ntasks_per_node",
-    "ntasks-per-node": "ntasks_per_node",
-    "gpus-per-node": "gpus_per_node",
-    "cpus-per-task": "cpus_per_task",
-    "mem": "mem",
-    "time": "time",
-    "exclusive": "exclusive",
-    **{name: name for name in WORD_FIELDS},
+# sbatch(1): beyond what a profile refuses already, what would change how the job is found or what sbatch does.
+_OWN_OPTIONS = OWN_OPTIONS | {
+    *("wckey", "dependency", "hold", "begin", "clusters", "heterogeneous", "export-file", "get-user-env", "input"),
+    *("quiet", "verbose", "help", "usage", "version"),
 }
+_FIELD_OPTIONS = {**FIELD_OPTIONS, "ntasks": "ntasks_per_node"}
 _OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _DIRECTIVE_FIELDS = ("mem", "time_limit", *WORD_FIELDS)
 _AT_LEAST = {"nproc_per_node": 1, "nodes": 1, "ntasks_per_node": 1, "gpus_per_node": 0, "cpus_per_task": 1}
 
@@ -66,7 +51,7 @@ def _check_directive(spec: JobSpec, name: str, value: object) -> None:
         return
     text = str(value)
     # sbatch reads a backslash as an escape even within single quotes.
-    if not text or "\\" in text or _CONTROL.search(text):
+    if not text or "\\" in text or CONTROL.search(text):
         raise ConfigError(
             f"{spec.stage}: {name} = {value!r}; an option of sbatch is one line, not empty and without backslashes"
         )
@@ -79,7 +64,7 @@ def _check_options(spec: JobSpec) -> None:
             raise ConfigError(
                 f"{spec.stage}: sbatch option {name!r}; expected a long option of sbatch without its dashes, as 'gres'"
             )
-        if name in OWN_OPTIONS:
+        if name in _OWN_OPTIONS:
             raise ConfigError(f"{spec.stage}: sbatch option {name!r} is set for each job by nemotron; remove it")
         if name in _FIELD_OPTIONS:
             raise ConfigError(
@@ -91,7 +76,7 @@ def _check_options(spec: JobSpec) -> None:
 def _check_mounts(spec: JobSpec) -> None:
     for name, values in (("mounts", spec.mounts), ("container_image", (spec.container_image or "image",))):
         for value in values:
-            if not value or _CONTROL.search(value) or (name == "mounts" and "," in value):
+            if not value or CONTROL.search(value) or (name == "mounts" and "," in value):
                 raise ConfigError(f"{spec.stage}: {name}: {value!r}; expected one line, and a mount has no comma")
             _check_encoding(spec, name, value)
 

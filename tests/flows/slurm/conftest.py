@@ -6,19 +6,14 @@ import pytest
 from cluster.cluster import Cluster
 from flow_process import Project
 from lab_project import PROFILE, LabProject
-
-from nemotron.flows.embedded_server import embedded_server
+from prefect_server import running_server
 
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API URL of one real Prefect server for the session."""
-    home = tmp_path_factory.mktemp("prefect-server")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with embedded_server(home / "server.log") as url:
-            yield url
+    with running_server(tmp_path_factory.mktemp("prefect-server")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,9 @@ class BareJob:
     attempt: Attempt
     options: list[str]
 
-    def submit(self, *, is_new: bool = True) -> int:
+    def submit(self) -> int:
         """Submit it, once."""
-        return submit_once(self.attempt, CLIENT, self.options, is_new=is_new)
+        return submit_once(self.attempt, CLIENT, self.options)
 
 
 def prepare(

@@ -149,7 +149,6 @@ def follow(args: argparse.Namespace) -> str:
     point: str = args.die
     if point == "before-intent":
         die()
-    is_new = not (args.work_dir / "attempts" / "a1" / "intent.json").exists()
     open_attempt = bare_job.open_attempt
 
     def open_and_die(*positional: Path, **named: object) -> Attempt:
@@ -163,8 +162,7 @@ def follow(args: argparse.Namespace) -> str:
         submit.locked = lambda _: contextlib.nullcontext(0)  # type: ignore[assignment]  # no flock there
     job = bare_job.prepare(args.work_dir, WORK, run_id=args.run_id)
     client = SlurmClient(host=DyingHost(host=LocalHost(), point=point))
-    is_new = is_new and job.attempt.intent.run_id == args.run_id
-    job_id = submit.submit_once(job.attempt, client, job.options, is_new=is_new)
+    job_id = submit.submit_once(job.attempt, client, job.options)
     if point == "after-record":
         die()
     monitor = Monitor(client=client, poll_s=args.poll)

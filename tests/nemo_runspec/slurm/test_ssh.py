@@ -28,19 +28,6 @@ ANY_BYTES = "no end of line, \x00\x01\r\n ☃ \udcff"
 ENCODED = ANY_BYTES.encode("utf-8", "surrogateescape")
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as path:
-        yield path
-
-
-@pytest.fixture
-def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServer]:
-    with SshServer.running(folder / "server") as running:
-        monkeypatch.setenv("PATH", f"{running.programs}:{os.environ['PATH']}")
-        yield running
-
-
 @pytest.fixture(scope="module")
 def calm_host() -> Iterator[SshHost]:
     """On a server that nobody hurts."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bare_job import prepare, wait, wait_for_state
 from cluster.cluster import Cluster
-from cluster.ssh_server import SshServer, short_folder, wait_for
+from cluster.ssh_server import SshServer, wait_for
 
 from nemo_runspec.errors import ConfigError, SlurmRefused
 from nemo_runspec.slurm.client import SlurmClient
@@ -18,19 +18,6 @@ from nemo_runspec.slurm.login_node import check_login_node
 from nemo_runspec.slurm.monitor import Monitor
 from nemo_runspec.slurm.states import Ending
 from nemo_runspec.slurm.submit import submit_once
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as path:
-        yield path
-
-
-@pytest.fixture
-def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServer]:
-    with SshServer.running(folder / "server") as running:
-        monkeypatch.setenv("PATH", f"{running.programs}:{os.environ['PATH']}")
-        yield running
 
 
 @pytest.fixture
@@ -105,7 +92,7 @@ def test_a_cut_in_mid_watch_is_no_verdict_and_the_watch_goes_on(login: SshServer
     client = SlurmClient(host=login.host())
     monitor = Monitor(client=client, poll_s=1.0)
     job = prepare(tmp_path / "ssh-watch", "sleep 2")
-    watched = monitor.watch(job.attempt, submit_once(job.attempt, client, job.options, is_new=True), num_gpus=0)
+    watched = monitor.watch(job.attempt, submit_once(job.attempt, client, job.options), num_gpus=0)
     wait_for_state(monitor, watched, "RUNNING")
     login.stop()
     assert monitor.wait(watched, timeout_s=4) is None  # it ends meanwhile
@@ -133,7 +120,7 @@ def test_an_sbatch_that_is_cut_off_leads_to_one_job(login: SshServer, tmp_path: 
     client, job = SlurmClient(host=login.host()), prepare(tmp_path / moment.replace(" ", "-"), "exit 0")
     with ThreadPoolExecutor() as pool:
         cutting = pool.submit(cut)
-        job_id = submit_once(job.attempt, client, job.options, is_new=True, pause=lambda s: time.sleep(s / 2))
+        job_id = submit_once(job.attempt, client, job.options, pause=lambda s: time.sleep(s / 2))
         cutting.result()
     found = client.find(job.attempt.intent.key, since=time.time() - 3600)
     assert [job.job_id for job in found] == [job_id]
