@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_runspec.config.provenance import hide_secrets
-from nemo_runspec.env import find_env_file
+from nemo_runspec.env_file import find_env_file
 from nemo_runspec.errors import ConfigError, RequirementError, RunspecError, did_you_mean
 from nemo_runspec.profiles import Profile, format_toml, profile_table
-from nemotron.blocks.profile_lookup import load_profile, prefect_api_url, profile_names
+from nemotron.blocks.prefect_api import prefect_api_url
+from nemotron.blocks.profile_lookup import load_profile, profile_names
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import BlockDocument
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         url = required_api_url()
         if args.action == "import":
-            import_profiles(args.names, url, env_file=args.env_file, overwrite=args.overwrite)
+            for line in import_profiles(args.names, url, env_file=args.env_file, overwrite=args.overwrite):
+                print(line)  # noqa: T201
         elif args.action == "export":
             print(export_profiles(args.names, url, show_secrets=args.show_secrets), end="")  # noqa: T201
         else:
@@ -58,8 +60,8 @@ def required_api_url() -> str:
     return url
 
 
-def import_profiles(names: Sequence[str], url: str, *, env_file: Path | None, overwrite: bool) -> None:
-    """Save profiles of env.toml as blocks and tell each; all of them are checked before the first is saved."""
+def import_profiles(names: Sequence[str], url: str, *, env_file: Path | None, overwrite: bool) -> Iterator[str]:
+    """Save profiles of env.toml as blocks, with a line for each; all are checked before the first is saved."""
     from nemotron.blocks.env_profile import check_saveable, document_name, save_profile
 
     if find_env_file(env_file) is None:
@@ -75,7 +77,7 @@ def import_profiles(names: Sequence[str], url: str, *, env_file: Path | None, ov
         check_saveable(name, url=url, overwrite=overwrite)
     for name, profile in profiles.items():
         saved = save_profile(name, profile, url=url, overwrite=overwrite)
-        print(f"saved profile {name} as block {saved}")  # noqa: T201
+        yield f"saved profile {name} as block {saved}"
 
 
 def export_profiles(names: Sequence[str], url: str, *, show_secrets: bool) -> str:

@@ -8,20 +8,31 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tomllib
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_runspec.env import FILE_NAME, SETTINGS_TABLES, find_env_file, load_env_file, load_env_profile
+from nemo_runspec.env import load_env_profile
+from nemo_runspec.env_file import FILE_NAME, find_env_file, load_env_file, profile_tables
 from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
 from nemo_runspec.profiles import Profile, parse_profile
+from nemotron.blocks.prefect_api import prefect_api_url
+
+__all__ = ["FoundProfile", "find_profile", "load_profile", "locate_profile", "prefect_api_url", "profile_names"]
 
 logger = logging.getLogger(__name__)
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)(?:,([^{}]*))?\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundProfile:
+    """A profile and where it came from."""
+
+    profile: Profile
+    origin: str
 
 
 def find_profile(name: str, *, env_file: Path | None = None) -> Profile:
@@ -32,6 +43,11 @@ def find_profile(name: str, *, env_file: Path | None = None) -> Profile:
     Raises:
         ConfigError: there is none in either place, or it holds what a profile may not.
     """
+    return locate_profile(name, env_file=env_file).profile
+
+
+def locate_profile(name: str, *, env_file: Path | None = None) -> FoundProfile:
+    """As `find_profile`, with where it was found."""
     url = prefect_api_url()
     trouble: RequirementError | None = None
     blocks: list[str] = []
@@ -42,35 +58,19 @@ def find_profile(name: str, *, env_file: Path | None = None) -> Profile:
             trouble = error
         else:
             if profile is not None:
-                return profile
+                return FoundProfile(profile=profile, origin=f"block on {url}")
     tables = profile_names(env_file)
     if name not in tables:
         raise ConfigError(_not_found(name, url, trouble, blocks, tables, env_file))
+    path = find_env_file(env_file)
     if trouble is not None:
-        logger.warning("profile %r: %s; taking it from %s", name, trouble, find_env_file(env_file))
-    return load_profile(name, env_file)
-
-
-def prefect_api_url() -> str | None:
-    """The API URL of `PREFECT_API_URL` or of the active Prefect profile, None without one. Imports no Prefect."""
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").expanduser()
-    try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # Prefect itself tells of a file that it cannot read
-        return None
-    profiles = stored.get("profiles")
-    active = os.environ.get("PREFECT_PROFILE") or stored.get("active")
-    settings = profiles.get(active) if isinstance(profiles, Mapping) else None
-    return str(settings.get("PREFECT_API_URL") or "") or None if isinstance(settings, Mapping) else None
+        logger.warning("profile %r: %s; taking it from %s", name, trouble, path)
+    return FoundProfile(profile=load_profile(name, env_file), origin=f"{FILE_NAME} ({path})")
 
 
 def profile_names(env_file: Path | None = None) -> list[str]:
     """The names of the profiles in env.toml."""
-    tables = load_env_file(env_file)
-    return [name for name, table in tables.items() if name not in SETTINGS_TABLES and isinstance(table, dict)]
+    return list(profile_tables(load_env_file(env_file)))
 
 
 def load_profile(name: str, env_file: Path | None = None) -> Profile:

@@ -87,7 +87,7 @@ class Pipeline:
             return NewestOf(stage=name)
         result = runner(self.stage(name), self.stage_options(name), self.resolve(inputs))
         self.results.append(result)
-        return result.ref
+        return result.ref or NewestOf(stage=name)
 
     def selects(self, name: str) -> bool:
         """Whether the stage is to run; all are where none is named."""

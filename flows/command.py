@@ -9,20 +9,24 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
-from nemo_runspec.errors import ConfigError, RunspecError
+from nemo_runspec.errors import ConfigError, RunspecError, StageCancelled, StageFailed
+from nemo_runspec.project import find_project
 from nemo_runspec.settings import load_settings
+from nemotron.blocks.profile_lookup import prefect_api_url
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.embedded_server import check_server, embedded_server
-from nemotron.flows.nano3_stages import STAGES, new_pipeline, run_chain
+from nemotron.flows.nano3_stages import STAGES
+from nemotron.flows.pipelines import new_pipeline, run_flow, walk
 from nemotron.flows.runs import (
     RunRequest,
     driving,
+    exit_code,
     follow,
+    forget_end,
     load_request,
     record_end,
     save_request,
@@ -52,21 +56,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", default="tiny", help="config of every stage: tiny (default), default")
     parser.add_argument("--profile", help="where to run: a table of env.toml")
     parser.add_argument("--stages", default="", help="only these, comma-separated; others' newest artifacts are used")
-    parser.add_argument("--logs", action="store_true", help="show what the jobs print, on Slurm")
+    parser.add_argument("--logs", action="store_true", help="show what the stages print")
     parser.add_argument("--detach", action="store_true", help="run in the background, also after this login ends")
     parser.add_argument("--attach", metavar="RUN_ID", help="follow a run or take it up again; no job is repeated")
     parser.add_argument("--refresh", action="store_true", help="run the stages even if their artifacts exist")
+    parser.add_argument("--project", type=Path, metavar="DIR", help="where .nemotron is; found from here up by default")
     parser.add_argument("--plain", action="store_true", help="in this process, without Prefect; breakpoint() works")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0; 2 when refused or failed; 130 when interrupted or cancelled."""
+    """Exit code 0; 2 when refused; that of the script when it failed; 130 when interrupted or cancelled."""
     args = build_parser().parse_intermixed_args(argv)
-    home = Path.cwd() / ".nemotron"
-    for name, value in prefect_settings(home).items():  # a profile may be a block: Prefect is imported to look
-        os.environ.setdefault(name, value)
-    show_job_states()
+    home = (args.project or find_project()).absolute() / ".nemotron"
+    set_up(home)
 
     def run() -> int:
         request = load_request(home, args.attach) if args.attach else new_request(args)
@@ -77,10 +80,23 @@ def main(argv: list[str] | None = None) -> int:
     return told(run)
 
 
+def set_up(home: Path) -> None:
+    """Prepare this process for running stages: Prefect quiet, our own log on standard error."""
+    for name, value in prefect_settings(home).items():  # a profile may be a block: Prefect is imported to look
+        os.environ.setdefault(name, value)
+    show_job_states()
+
+
 def told(action: Callable[[], int]) -> int:
     """Do it and say in a line what ended it early, unless it goes on elsewhere; the exit code."""
     try:
         return action()
+    except StageCancelled as cancelled:
+        print(f"cancelled: {cancelled}", file=sys.stderr)  # noqa: T201
+        return 130
+    except StageFailed as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
     except RunspecError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -99,10 +115,15 @@ class RunCancelled(Exception):
     """The run was cancelled on the Prefect server."""
 
 
+def new_run_id() -> str:
+    """An id that begins with the time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
 def new_request(args: argparse.Namespace) -> RunRequest:
     """What the command line asks for, under a new id."""
     return RunRequest(
-        run_id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}",
+        run_id=new_run_id(),
         config=args.config,
         stages=tuple(name for name in args.stages.split(",") if name),
         overrides=tuple(args.overrides),
@@ -113,20 +134,31 @@ def new_request(args: argparse.Namespace) -> RunRequest:
     )
 
 
-def run_or_follow(request: RunRequest, home: Path, *, plain: bool, detach: bool) -> int:
+def say_left(run_id: str) -> None:
+    """Tell how to come back to a run that goes on in the background."""
+    print(f"run {run_id} goes on in the background; follow it with --attach {run_id}")  # noqa: T201
+
+
+def run_or_follow(
+    request: RunRequest, home: Path, *, plain: bool, detach: bool, say: Callable[[str], None] = say_left
+) -> int:
     """Drive the run to its end, here or in the background, or follow the process that drives it; the exit code."""
     run_id = request.run_id
-    pipeline = new_pipeline(**asdict(request), plain=plain)
+    pipeline = new_pipeline(request, plain=plain, project_dir=home.parent)
     save_request(home, request)
     with driving(home, run_id) as lock:
         if lock is not None:
+            if exit_code(home, run_id) is not None:
+                forget_end(home, run_id)
             if detach:
-                leave(home, run_id, lock)
+                start_in_background(home, run_id, lock)
+                say(run_id)
                 return 0
             try:
                 code = told(lambda: drive(request, pipeline))
             except Detached:
-                leave(home, run_id, lock)
+                start_in_background(home, run_id, lock)
+                say(run_id)
                 return 0
             record_end(home, run_id, code)
             return code
@@ -140,33 +172,24 @@ def run_or_follow(request: RunRequest, home: Path, *, plain: bool, detach: bool)
 
 
 def drive(request: RunRequest, pipeline: Pipeline) -> int:
-    """Run the chain in this process and show the summary; 0."""
-    if pipeline.options.plain:
-        run_chain(pipeline)
+    """Run the stages in this process and show the summary; 0. A stage alone needs no server if none is configured."""
+    alone = request.script is not None
+    if pipeline.options.plain or (alone and prefect_api_url() is None):
+        walk(request, pipeline)
     else:
         pipeline = run_with_prefect(request, pipeline)
-    show_summary(pipeline)
+    show_summary(request, pipeline)
     return 0
 
 
-def leave(home: Path, run_id: str, lock: BinaryIO) -> None:
-    """Let a process in the background drive the run, and say how to come back."""
-    start_in_background(home, run_id, lock)
-    print(f"run {run_id} goes on in the background; follow it with --attach {run_id}")  # noqa: T201
-
-
 def run_with_prefect(request: RunRequest, pipeline: Pipeline) -> Pipeline:
-    """Run the chain as a Prefect flow, on the user's server if one is set, else on an embedded one."""
+    """Run the stages as a Prefect flow, on the user's server if one is set, else on an embedded one."""
     home = pipeline.options.home
     from prefect.exceptions import CancelledRun
 
-    from nemotron.flows.nano3 import nano3
-
     try:
         with prefect_server(home / "prefect" / "server.log"):
-            done = nano3(**asdict(request), project_dir=pipeline.options.project_dir)
-            assert isinstance(done, Pipeline)  # a state that says otherwise is raised
-            return done
+            return run_flow(request, pipeline.options.project_dir)
     except CancelledRun as cancelled:
         raise RunCancelled(str(cancelled)) from cancelled
 
@@ -221,12 +244,12 @@ def prefect_server(log_path: Path) -> Iterator[None]:
         yield
 
 
-def show_summary(pipeline: Pipeline) -> None:
-    """Print the summary and write the report."""
+def show_summary(request: RunRequest, pipeline: Pipeline) -> None:
+    """Print the summary and write the report, of a whole pipeline."""
     from nemotron.flows.summary import print_summary, write_report
 
-    report = write_report(pipeline)
-    print_summary(pipeline, report)
+    report = write_report(pipeline) if request.script is None else None
+    print_summary(pipeline, report, title=request.recipe)
 
 
 if __name__ == "__main__":

@@ -11,23 +11,16 @@ if __name__ == "__main__":  # before Prefect is imported: the command sets it up
     raise SystemExit(main())
 
 from pathlib import Path
-from typing import Any
 
-from prefect import Flow, flow, runtime
-from prefect.client.schemas.objects import FlowRun, State
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from nemo_runspec.errors import StageCancelled
+from nemotron.flows.cancellation import cancel_jobs
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.nano3_stages import new_pipeline, run_chain
-from nemotron.tasks.reaper import cancel_run
 from nemotron.tasks.stage_tasks import align, data_prep, runner, train
-
-
-def cancel_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """End the run's Slurm jobs, should its process not have been left the time to; never when it crashed."""
-    home = Path(flow_run.parameters.get("project_dir") or Path.cwd()) / ".nemotron"
-    cancel_run(home, flow_run.parameters.get("run_id") or str(flow_run.id), why="the run was cancelled")
 
 
 def run_name() -> str:
@@ -46,6 +39,7 @@ def nano3(
     refresh: bool = False,
     show_logs: bool = False,
     detached: bool = False,
+    directory: str | None = None,
     project_dir: Path | None = None,
 ) -> Pipeline | State[Pipeline]:
     """Run the chain; finished stages are reused, an interrupted one continues from its checkpoint."""
@@ -58,6 +52,7 @@ def nano3(
         refresh=refresh,
         show_logs=show_logs,
         detached=detached,
+        directory=directory,
         project_dir=Path(project_dir) if project_dir else None,
     )
     try:

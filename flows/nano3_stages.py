@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nemotron.flows.chain import Pipeline, Preflight, check_run_id, check_stages, split_overrides
 from nemotron.tasks.stage import StageRunner, run_stage
@@ -20,7 +21,21 @@ SCRIPTS = {
 STAGES = tuple(SCRIPTS)
 
 
-def new_pipeline(
+def new_pipeline(**parameters: Any) -> Pipeline:
+    """A nano3 pipeline as `build_pipeline` makes it; all that can be refused is refused here, before any stage starts.
+
+    Raises:
+        RunspecError: unknown stage, config, profile or key; something that a stage needs and this machine lacks.
+    """
+    pipeline = build_pipeline(**parameters)
+    preflight = Preflight(**vars(pipeline))
+    run_chain(preflight)
+    preflight.refuse()
+    preflight.render_jobs()
+    return pipeline
+
+
+def build_pipeline(
     *,
     config: str,
     run_id: str,
@@ -31,12 +46,15 @@ def new_pipeline(
     show_logs: bool = False,
     detached: bool = False,
     plain: bool = False,
+    directory: str | None = None,
     project_dir: Path | None = None,
 ) -> Pipeline:
-    """A nano3 pipeline; all that can be refused is refused here, before any stage starts.
+    """A nano3 pipeline, of which only the names are checked.
+
+    Relative paths of the configs are of `directory`, the project's without one.
 
     Raises:
-        RunspecError: unknown stage, config, profile or key; something that a stage needs and this machine lacks.
+        ConfigError: an unknown stage, or an override without one.
     """
     check_run_id(run_id)
     check_stages(stages, STAGES)
@@ -49,19 +67,15 @@ def new_pipeline(
         detached=detached,
         plain=plain,
         project_dir=project_dir or Path.cwd(),
+        directory=Path(directory or project_dir or Path.cwd()),
     )
-    pipeline = Pipeline(
+    return Pipeline(
         recipe_dir=RECIPE_DIR,
         scripts=SCRIPTS,
         options=options,
         selected=stages,
         overrides=split_overrides(overrides, STAGES),
     )
-    preflight = Preflight(**vars(pipeline))
-    run_chain(preflight)
-    preflight.refuse()
-    preflight.render_jobs()
-    return pipeline
 
 
 def run_chain(

@@ -1,6 +1,9 @@
 """Pipeline runs that can be left and taken up again: what was asked for, and the process that drives it now.
 
 .nemotron/runs/<run id>.json    the request
+.nemotron/runs/<run id>.driver  the process that drives it, or did so last
+.nemotron/runs/<run id>.cancel  somebody wants it ended
+.nemotron/runs/<run id>.stages  links to the work directories of its stages
 .nemotron/runs/<run id>.lock    locked as long as a process drives the run
 .nemotron/runs/<run id>.log     what a process in the background prints
 .nemotron/runs/<run id>.code    the exit code of the process that drove it last
@@ -12,24 +15,29 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
 
+LOOKS = 5
 LOCK_VARIABLE = "NEMOTRON_RUN_LOCK"
 """The descriptor of the lock that a process in the background has from the one that started it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """A pipeline run as it was asked for."""
+    """A pipeline run as it was asked for; one stage alone if `script` is given.
+
+    `recipe` names the pipeline, or the stage as its command does (`nano3/sft`). Relative paths are of `directory`.
+    """
 
     run_id: str
     config: str
@@ -39,6 +47,15 @@ class RunRequest:
     refresh: bool
     show_logs: bool = False
     detached: bool = False
+    recipe: str = "nano3"
+    script: str | None = None
+    passthrough: tuple[str, ...] = ()
+    directory: str = field(default_factory=os.getcwd)
+
+    def stage_name(self) -> str:
+        """The name of the one stage."""
+        words = self.recipe.split("/")
+        return "_".join(words[1:] or words).replace("-", "_")
 
 
 def save_request(home: Path, request: RunRequest) -> None:
@@ -66,8 +83,21 @@ def load_request(home: Path, run_id: str) -> RunRequest:
             f"--attach: no run {run_id!r} in {path.parent}; newest: {', '.join(known[:5]) or 'none'}."
             f"{did_you_mean(run_id, known)}"
         )
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return RunRequest(**{**record, "stages": tuple(record["stages"]), "overrides": tuple(record["overrides"])})
+    return read_request(path)
+
+
+def read_request(path: Path) -> RunRequest:
+    """The run that the file tells of.
+
+    Raises:
+        ConfigError: it is no such file.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record |= {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
+        return RunRequest(**record)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not the record of a run: {error}; remove it") from error
 
 
 @contextmanager
@@ -78,12 +108,58 @@ def driving(home: Path, run_id: str) -> Iterator[BinaryIO | None]:
     inherited = os.environ.pop(LOCK_VARIABLE, None)
     with open(int(inherited) if inherited else path, "ab") as lock:
         os.set_inheritable(lock.fileno(), False)
+        if not try_lock(lock):
+            yield None
+            return
+        record_driver(home, run_id)
+        yield lock
+
+
+def try_lock(lock: BinaryIO) -> bool:
+    """Take the lock unless a process holds it for longer than `is_driven` does to look."""
+    for _ in range(LOOKS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield None
-            return
-        yield lock
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def record_driver(home: Path, run_id: str) -> None:
+    """Remember that this process drives the run."""
+    with contextlib.suppress(OSError):
+        driver = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
+        (home / "runs" / f"{run_id}.driver").write_text(json.dumps(driver), encoding="utf-8")
+
+
+def is_driven(home: Path, run_id: str) -> bool:
+    """Whether a process drives the run now."""
+    path = home / "runs" / f"{run_id}.lock"
+    if not path.exists():
+        return False
+    with path.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def exit_code(home: Path, run_id: str) -> int | None:
+    """With which exit code the process that drove the run last ended; None if it was killed, or goes on."""
+    path = home / "runs" / f"{run_id}.code"
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def forget_end(home: Path, run_id: str) -> None:
+    """The run begins again."""
+    for suffix in ("code", "cancel"):
+        (home / "runs" / f"{run_id}.{suffix}").unlink(missing_ok=True)
 
 
 def record_end(home: Path, run_id: str, code: int) -> None:
@@ -96,8 +172,8 @@ def start_in_background(home: Path, run_id: str, lock: BinaryIO) -> None:
     """Have a process without terminal drive the run; it outlives this one and the login, and takes over the lock."""
     with (home / "runs" / f"{run_id}.log").open("wb") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "nemotron.flows.command", "--attach", run_id],
-            cwd=home.parent,
+            [sys.executable, "-m", "nemotron.flows.command", "--attach", run_id, "--project", str(home.parent)],
+            cwd=read_request(home / "runs" / f"{run_id}.json").directory,
             env={**os.environ, LOCK_VARIABLE: str(lock.fileno())},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -116,9 +192,8 @@ def follow(home: Path, run_id: str) -> int:
         while True:
             sys.stdout.write(log.read())
             sys.stdout.flush()
-            with driving(home, run_id) as lock:
-                if lock is not None:
-                    sys.stdout.write(log.read())
-                    code = runs / f"{run_id}.code"
-                    return int(code.read_text(encoding="utf-8")) if code.exists() else 1
+            if not is_driven(home, run_id):
+                sys.stdout.write(log.read())
+                code = exit_code(home, run_id)
+                return 1 if code is None else code
             time.sleep(0.5)

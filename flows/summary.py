@@ -41,8 +41,10 @@ class Report:
     png_path: Path | None
 
 
-def key_metric(ref: ArtifactRef) -> str:
+def key_metric(ref: ArtifactRef | None) -> str:
     """What says most about an artifact, e.g. `valid_loss 3.215` or `held-out reward 0.62 → 0.81`."""
+    if ref is None:
+        return ""
     if "heldout_after" in ref.metadata:
         return f"held-out reward {ref.metadata['heldout_before']:.2f} → {ref.metadata['heldout_after']:.2f}"
     for name in KEY_METRICS:
@@ -88,8 +90,10 @@ def draw_curves(curves: Sequence[Curve]) -> bytes:
 def read_sample(results: Sequence[StageResult], store: LocalStore) -> dict[str, str] | None:
     """A prompt with the model's answers before and after RL, if the RL model carries samples."""
     for result in reversed(results):
-        path = store.materialize(result.ref) / "samples.json" if "heldout_after" in result.ref.metadata else None
-        if path is not None and path.exists():
+        if result.ref is None or "heldout_after" not in result.ref.metadata:
+            continue
+        path = store.materialize(result.ref) / "samples.json"
+        if path.exists():
             samples: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
             improved = [s for s in samples if s["after"] == s["answer"] != s["before"]]
             return (improved or samples or [None])[0]  # type: ignore[list-item]
@@ -144,7 +148,7 @@ COLUMNS = ("stage", "time", "key metric", "artifact", "reused from")
 def stage_row(result: StageResult) -> tuple[str, ...]:
     """The cells of a stage in the summary table."""
     made_by = result.made_by if result.reused else ""
-    return (result.stage, f"{result.seconds:.1f} s", key_metric(result.ref), str(result.ref), made_by)
+    return (result.stage, f"{result.seconds:.1f} s", key_metric(result.ref), str(result.ref or "none"), made_by)
 
 
 JOB_COLUMNS = ("stage", "job", "ended as", "nodes", "waited", "ran", "GPU-hours")
@@ -167,12 +171,12 @@ def job_rows(results: Sequence[StageResult]) -> list[tuple[str, ...]]:
     ]
 
 
-def print_summary(pipeline: Pipeline, report: Report) -> None:
+def print_summary(pipeline: Pipeline, report: Report | None, *, title: str = "nano3") -> None:
     """Show table, lineage, sample and where the report is, on standard output."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = NO_TERMINAL_WIDTH
-    table = Table(*COLUMNS, title=f"nano3 {pipeline.options.config}  {pipeline.options.run_id}")
+    table = Table(*COLUMNS, title=f"{title} {pipeline.options.config}  {pipeline.options.run_id}")
     for result in pipeline.results:
         table.add_row(*stage_row(result))
     console.print(table)
@@ -182,14 +186,16 @@ def print_summary(pipeline: Pipeline, report: Report) -> None:
             jobs.add_row(*row)
         console.print(jobs)
     store = LocalStore(pipeline.options.store_root)
-    if pipeline.results:
-        console.print(lineage_text(store, pipeline.results[-1].ref), markup=False)
+    if pipeline.results and (last := pipeline.results[-1].ref):
+        console.print(lineage_text(store, last), markup=False)
     if sample := read_sample(pipeline.results, store):
         console.print(
             f"\nasked {sample['prompt']!r}: before RL {sample['before']!r}, after {sample['after']!r}, "
             f"wanted {sample['answer']!r}",
             markup=False,
         )
+    if report is None:
+        return
     console.print(f"\nreport: {report.html_path}", markup=False)
     if report.png_path:
         console.print(f"curves: {report.png_path}", markup=False)

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from pathlib import Path
 
-import nemo_runspec
-import nemotron.recipes
+from nemo_runspec.packaging import Packager, build_packager, pack_tar, write_package
 
-_IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+RECIPES = ("nemotron.recipes",)  # a recipe of this package keeps its import path
 
 
-def copy_code(script: Path, target: Path) -> None:
-    """Copy the recipe that the script belongs to, and the toolkit, so that `target` can stand first on PYTHONPATH.
+def copy_code(script: Path, target: Path, packager: str = "pattern") -> None:
+    """Write what that packager takes along as the directory `target`; whole or not at all, and once.
 
-    Whole or not at all, and once: a job may be running from it.
+    Raises:
+        ConfigError: there is no such packager, or it cannot package this script.
     """
-    if target.exists():
-        return
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    toolkit = Path(nemo_runspec.__file__).parent
-    shutil.copytree(toolkit, partial / toolkit.name, ignore=_IGNORED)
-    recipe = script.parent.parent
-    destination = partial / script_place(script).parent.parent
-    shutil.copytree(recipe, destination, ignore=_IGNORED)
-    for package in destination.relative_to(partial).parents:
-        if package.name:  # nemotron and nemotron.recipes, of which only this recipe travels
-            (partial / package / "__init__.py").touch()
-    try:
-        partial.rename(target)
-    except OSError:  # rename(2): somebody else was faster
-        shutil.rmtree(partial)
-        if not target.exists():
-            raise
+    if not target.exists():
+        write_package(_packager(script, packager).build(), target)
 
 
-def script_place(script: Path) -> Path:
-    """Where the script lies under the copied code: a recipe of this package under its import path."""
-    recipe = script.parent.parent
-    ours = [Path(path).resolve() for path in nemotron.recipes.__path__]
-    inside = Path("nemotron", "recipes", recipe.name) if recipe.parent in ours else Path(recipe.name)
-    return inside / script.parent.name / script.name
+def script_place(script: Path, packager: str = "pattern") -> Path:
+    """Where the script lies under the copied code."""
+    return Path(_packager(script, packager).script_place())
+
+
+def python_path(script: Path, packager: str = "pattern") -> tuple[str, ...]:
+    """What goes onto PYTHONPATH, relative to the copied code."""
+    return tuple(str(place) for place in _packager(script, packager).build().pythonpath)
+
+
+def pack_code(script: Path, path: Path, packager: str = "pattern") -> Path:
+    """Write what that packager takes along as the tar.gz file `path`; returns it."""
+    return pack_tar(_packager(script, packager).build(), path)
+
+
+def _packager(script: Path, kind: str) -> Packager:
+    return build_packager(kind, script, packages=RECIPES)

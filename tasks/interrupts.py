@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Protocol
 
 Choice = Literal["detach", "cancel"]
@@ -48,3 +49,12 @@ class Interrupts:
 
 ALONE = Interrupts()
 """No server: only the person at the terminal."""
+
+
+def or_when_exists(interrupts: Interrupts, path: Path) -> Interrupts:
+    """The same, and cancelled too once the file is there: `nemotron runs cancel` writes it."""
+
+    def is_cancelled(*, now: bool = False) -> bool:
+        return path.exists() or interrupts.is_cancelled(now=now)
+
+    return replace(interrupts, is_cancelled=is_cancelled)

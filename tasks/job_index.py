@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from nemo_runspec.slurm.ledger import Attempt, read_attempt
+from nemotron.tasks.stage_options import StageOptions
 
 
 def remember(attempt: Attempt, home: Path) -> None:
@@ -14,6 +15,22 @@ def remember(attempt: Attempt, home: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         (folder / attempt.intent.key).symlink_to(attempt.folder)
+
+
+def remember_stage(options: StageOptions, stage: str, work_dir: Path) -> None:
+    """Add a link to the stage's work directory under `.nemotron/runs/<run id>.stages/`, for who looks the run up."""
+    folder = stages_folder(options.home, options.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / stage
+    with contextlib.suppress(FileNotFoundError):
+        link.unlink()
+    with contextlib.suppress(FileExistsError):  # another process of the run did the same
+        link.symlink_to(work_dir.absolute())
+
+
+def stages_folder(home: Path, run_id: str) -> Path:
+    """Where the links to the work directories of a run's stages are."""
+    return home / "runs" / f"{run_id}.stages"
 
 
 def add_follower(attempt: Attempt, run_id: str) -> None:

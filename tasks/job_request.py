@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, cast
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_runspec import Runspec
+from nemo_runspec.errors import ConfigError
+from nemo_runspec.execution import fill_command
+from nemo_runspec.packaging import recipe_root
 from nemo_runspec.profiles import Profile, parse_profile, partition_for
 from nemo_runspec.slurm.spec import JOB_DIR, JobSpec, Launcher
 from nemotron.tasks.code_snapshot import script_place
@@ -33,12 +36,11 @@ def build_spec(stage: Stage, runspec: Runspec, profile: Profile, options: StageO
     if gpus is None:
         gpus = runspec.resources.gpus_per_node if isinstance(runspec.resources.gpus_per_node, int) else 1
     image = profile.container_image
-    default_python = "python" if image or profile.tunnel == "ssh" else sys.executable
-    script = f"{JOB_DIR}/code/{script_place(stage.script)}"
+    python = profile.python or ("python" if image or profile.tunnel == "ssh" else sys.executable)
     return JobSpec(
         stage=stage.name,
         launcher=cast(Launcher, runspec.run.launch),
-        command=(profile.python or default_python, script, "--config", f"{JOB_DIR}/train.yaml"),
+        command=(*script_command(stage, runspec, python, packager_of(runspec, profile)), *options.passthrough),
         nproc_per_node=profile.nproc_per_node or gpus or 1,
         nodes=profile.nodes or runspec.resources.nodes,
         ntasks_per_node=profile.ntasks_per_node or 1,
@@ -61,7 +63,30 @@ def build_spec(stage: Stage, runspec: Runspec, profile: Profile, options: StageO
     )
 
 
+def packager_of(runspec: Runspec, profile: Profile) -> str:
+    """The name of the packager: the profile's, else the script's own."""
+    return profile.packager or runspec.run.packager
+
+
+def script_command(stage: Stage, runspec: Runspec, python: str, packager: str) -> tuple[str, ...]:
+    """The script's argv without a launcher, its interpreter first.
+
+    Raises:
+        ConfigError: the runspec's own `cmd` starts something else than Python.
+    """
+    script, config = f"{JOB_DIR}/code/{script_place(stage.script, packager)}", f"{JOB_DIR}/train.yaml"
+    if runspec.run.cmd is None:
+        return (python, script, "--config", config)
+    first, *words = fill_command(runspec, script=script, config=config)
+    if first not in ("python", "python3"):
+        raise ConfigError(
+            f"{runspec.script_path}: [tool.runspec.run] cmd = {runspec.run.cmd!r}: on Slurm it must begin with python, "
+            "which the launcher starts on each node; what comes before it goes into startup_commands of the profile"
+        )
+    return (python, *words)
+
+
 def container_mounts(stage: Stage, profile: Profile, options: StageOptions) -> tuple[str, ...]:
     """The profile's mounts, and what a stage reads and writes under the same paths as outside."""
-    own = (options.work_root(profile), options.store_root, stage.script.parent.parent, options.project_dir)
+    own = (options.work_root(profile), options.store_root, recipe_root(stage.script), options.project_dir)
     return tuple(dict.fromkeys([*profile.mounts, *(f"{path}:{path}" for path in map(Path.absolute, own))]))

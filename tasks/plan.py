@@ -21,11 +21,13 @@ from nemo_runspec.cli_context import GlobalContext
 from nemo_runspec.config import build_job_config, extract_train_config, parse_config
 from nemo_runspec.env import FILE_NAME
 from nemo_runspec.errors import ConfigError, DataError
+from nemo_runspec.packaging import recipe_root
 from nemo_runspec.profiles import Profile, check_supported, profile_config
 from nemo_runspec.slurm.job_script import check_path
 from nemo_runspec.slurm.spec import JobSpec
 from nemotron.blocks.profile_lookup import find_profile
-from nemotron.tasks.job_request import build_spec, effective_profile
+from nemotron.tasks.code_snapshot import python_path
+from nemotron.tasks.job_request import build_spec, effective_profile, packager_of
 from nemotron.tasks.requirements import check_requirements
 from nemotron.tasks.stage_options import Stage, StageOptions
 
@@ -52,8 +54,8 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
     check_machine(stage, job_config, profile)
     check_complete(stage, job_config)
     digest = fp.compute_fingerprint(
-        plain_container(job_config),
-        code=fp.digest_code(fp.recipe_code(stage.script), root=stage.script.parent.parent),
+        fingerprinted(job_config, options),
+        code=fp.digest_code(fp.recipe_code(stage.script), root=recipe_root(stage.script)),
         inputs={slot: ref.digest for slot, ref in pinned.items()},
         sources={key: fp.digest_file(path) for key, path in find_sources(stage, job_config, runspec).items()},
         image=profile.container_image or runspec.image,
@@ -70,6 +72,15 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
     )
 
 
+def check_without_inputs(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> Profile:
+    """The profile of a stage whose inputs are not there yet; refuses what does not depend on them."""
+    profile = effective_profile(job_config)
+    check_machine(stage, job_config, profile)
+    check_complete(stage, job_config)
+    find_sources(stage, job_config, runspec)
+    return profile
+
+
 def check_machine(stage: Stage, job_config: DictConfig, profile: Profile) -> None:
     """Refuse an executor that we do not run, and what the stage needs and this machine lacks if it is to run here."""
     check_supported(profile, job_config.run.profile)
@@ -84,10 +95,7 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     """
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
-    profile = effective_profile(job_config)
-    check_machine(stage, job_config, profile)
-    check_complete(stage, job_config)
-    find_sources(stage, job_config, runspec)
+    profile = check_without_inputs(stage, job_config, runspec)
     extract_train_config(job_config, for_remote=False)
     store = LocalStore(options.store_root)
     for slot, type_name in runspec.artifacts.inputs.items():
@@ -96,12 +104,19 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     if profile.executor != "slurm":
         return None
     check_path(options.work_root(profile).absolute())
+    python_path(stage.script, packager_of(runspec, profile))  # refuses what cannot be packaged
     return profile, build_spec(stage, runspec, profile, options)
 
 
 def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runspec) -> DictConfig:
     """The job config: the named YAML, the profile, the overrides, provenance."""
-    context = GlobalContext(config=options.config, run=options.profile, dotlist=list(options.overrides))
+    context = GlobalContext(
+        config=options.config,
+        run=None if options.detached else options.profile,
+        batch=options.profile if options.detached else None,
+        dotlist=list(options.overrides),
+        passthrough=list(options.passthrough),
+    )
     config = parse_config(context, runspec.config_dir, runspec.config.default)
     found = profile_of_run(options.profile, options.run_id, options.project_dir) if options.profile else None
     profile = profile_for(runspec, found) if found else None
@@ -197,6 +212,12 @@ def output_name(runspec: nemo_runspec.Runspec) -> str:
     if runspec.artifacts.output_name is None:
         raise ConfigError(f"{runspec.script_path}: [tool.runspec.artifacts] declares no output = {{ name, type }}")
     return runspec.artifacts.output_name
+
+
+def fingerprinted(job_config: DictConfig, options: StageOptions) -> dict[str, Any]:
+    """What of the config and the command line decides on the artifact."""
+    config = plain_container(job_config)
+    return {**config, "passthrough": list(options.passthrough)} if options.passthrough else config
 
 
 def plain_container(config: DictConfig) -> dict[str, Any]:

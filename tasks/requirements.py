@@ -11,6 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_runspec.errors import RequirementError
 
 
+ANSWER_TIMEOUT_S = 10.0
+
+
 def check_requirements(stage: str, job_config: DictConfig) -> None:
     """Raise RequirementError naming the first thing that `run.requires` asks for and this machine lacks."""
     modules = OmegaConf.select(job_config, "run.requires.modules") or []
@@ -39,5 +42,8 @@ def count_gpus() -> int:
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0
-    listing = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
+    try:
+        listing = subprocess.run([program, "-L"], capture_output=True, text=True, check=False, timeout=ANSWER_TIMEOUT_S)
+    except subprocess.TimeoutExpired:  # a driver that hangs
+        return 0
     return listing.stdout.count("GPU ") if listing.returncode == 0 else 0

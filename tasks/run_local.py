@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import runpy
@@ -18,11 +19,13 @@ from omegaconf import OmegaConf
 from nemo_runspec.errors import RunspecError, StageCancelled, StageFailed
 from nemo_runspec.execution import build_local_command
 from nemo_runspec.jobs import local
-from nemo_runspec.script import raised_errors
-from nemotron.tasks.progress import follow_progress
+from nemo_runspec.script import REFUSED, raised_errors
+from nemo_runspec.slurm.logs import LogFollower
+from nemotron.tasks.progress import follow_progress, show_lines
 
 if TYPE_CHECKING:
     from nemotron.tasks.plan import StagePlan
+    from nemotron.tasks.stage_options import StageOptions
 
 SHOWN_LINES = 15
 CHECK_S = 1.0
@@ -31,7 +34,13 @@ _SAID = re.compile(r"(?:\[\w+\]:)?error: (.*)")  # torchrun --tee puts [default0
 
 
 def run_process(
-    plan: StagePlan, train_path: Path, env: Mapping[str, str], lock_fd: int, *, is_cancelled: Callable[[], bool]
+    plan: StagePlan,
+    train_path: Path,
+    env: Mapping[str, str],
+    lock_fd: int,
+    *,
+    options: StageOptions,
+    is_cancelled: Callable[[], bool],
 ) -> None:
     """Run the script to its end; on an interrupt or a cancel end its processes first. They inherit the stage's lock.
 
@@ -40,15 +49,16 @@ def run_process(
         StageFailed: it exited with another code than 0; the message has its error line or the last log lines.
     """
     nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
-    command = build_local_command(plan.runspec, str(train_path), nproc=nproc)
+    command = build_local_command(plan.runspec, str(train_path), nproc=nproc, passthrough=options.passthrough)
     profile_env = OmegaConf.select(plan.job_config, "run.env.env_vars") or {}
     extra = {"OMP_NUM_THREADS": "1", **{str(k): str(v) for k, v in profile_env.items()}, **env}
     log_path = plan.work_dir / "log.txt"
     begin = local.log_size(log_path)
     process = local.start(command, env=extra, log_path=log_path, inherited_fd=lock_fd)
+    log = LogFollower(path=log_path, offset=begin) if options.show_logs else None
     try:
         with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
-            code = wait(process, plan.stage.name, is_cancelled)
+            code = wait(process, plan.stage.name, is_cancelled, log)
     except BaseException:
         local.terminate(process)
         raise
@@ -56,14 +66,19 @@ def run_process(
         raise stage_failure(plan.stage.name, code, log_path, begin=begin)
 
 
-def wait(process: subprocess.Popen[bytes], stage: str, is_cancelled: Callable[[], bool]) -> int:
-    """The process's exit code; raises StageCancelled when the run is cancelled meanwhile."""
-    while True:
-        try:
-            return process.wait(timeout=CHECK_S)
-        except subprocess.TimeoutExpired:
-            if is_cancelled():
-                raise StageCancelled(f"{stage}: the run was cancelled") from None
+def wait(
+    process: subprocess.Popen[bytes], stage: str, is_cancelled: Callable[[], bool], log: LogFollower | None
+) -> int:
+    """The process's exit code; raises StageCancelled when the run is cancelled meanwhile. Shows the log, if any."""
+    code: int | None = None
+    while code is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(timeout=CHECK_S)
+        if log is not None:
+            show_lines(stage, log.read_lines(to_end=code is not None))
+        if code is None and is_cancelled():
+            raise StageCancelled(f"{stage}: the run was cancelled")
+    return code
 
 
 def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> StageFailed:
@@ -72,11 +87,16 @@ def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> Stage
     The log of this attempt begins at the byte `begin`; before it are those of earlier ones.
     """
     if said := script_error(log_path, begin=begin):
-        return StageFailed(f"{stage}: {said}")
+        return StageFailed(f"{stage}: {said}", exit_code=shell_code(code))
     lines = local.tail(log_path, begin=begin)
     reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     message = "\n".join([f"{stage} {reason}; log: {log_path}", *(f"    {line}" for line in lines[-SHOWN_LINES:])])
-    return StageFailed(message, may_retry=True)
+    return StageFailed(message, may_retry=True, exit_code=shell_code(code))
+
+
+def shell_code(code: int) -> int:
+    """The exit code as a shell tells it: 128 + N for signal N."""
+    return code if code >= 0 else 128 - code
 
 
 def script_error(log_path: Path, *, begin: int) -> str | None:
@@ -93,10 +113,11 @@ def run_in_process(plan: StagePlan, train_path: Path, env: Mapping[str, str]) ->
             with raised_errors():
                 runpy.run_path(str(plan.stage.script), run_name="__main__")
         except RunspecError as error:
-            raise StageFailed(f"{plan.stage.name}: {error}") from error
+            raise StageFailed(f"{plan.stage.name}: {error}", exit_code=REFUSED) from error
         except SystemExit as stop:
             if stop.code not in (None, 0):
-                raise StageFailed(f"{plan.stage.name} exited with code {stop.code}") from stop
+                code = stop.code if isinstance(stop.code, int) else 1
+                raise StageFailed(f"{plan.stage.name} exited with code {stop.code}", exit_code=code) from stop
         finally:
             sys.argv = argv
 

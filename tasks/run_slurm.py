@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
-
-from nemo_runspec.config import extract_train_config, save_configs
-from nemo_runspec.config.interpolation import resolve_working_directory
+from nemo_runspec.config import save_configs
 from nemo_runspec.errors import SlurmRefused, StageCancelled, StageFailed
 from nemo_runspec.jobs import local
 from nemo_runspec.metrics_log import saved_step
@@ -23,20 +20,20 @@ from nemo_runspec.settings import load_settings
 from nemo_runspec.slurm.cancel import cancel_attempt
 from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.hosts import Host, LocalHost, SshHost
-from nemo_runspec.slurm.job_script import check_path, render_env, render_job_script, split_script, submit_options
+from nemo_runspec.slurm.job_script import check_path, render_job_script, submit_options
 from nemo_runspec.slurm.ledger import Attempt, Verdict, attempts, open_attempt, verdict_without_run
 from nemo_runspec.slurm.login_node import check_login_node
 from nemo_runspec.slurm.logs import LogFollower
 from nemo_runspec.slurm.monitor import monitor_of
 from nemo_runspec.slurm.retries import decide
-from nemo_runspec.slurm.spec import JOB_DIR, JobSpec
+from nemo_runspec.slurm.spec import JobSpec
 from nemo_runspec.slurm.states import Ending
 from nemo_runspec.slurm.submit import submit_once
-from nemo_runspec.submitters import render
 from nemotron.tasks.code_snapshot import copy_code
 from nemotron.tasks.interrupts import Detached, Interrupts
+from nemotron.tasks.job_files import build_job_files
 from nemotron.tasks.job_index import add_follower, remember
-from nemotron.tasks.job_request import build_spec
+from nemotron.tasks.job_request import build_spec, packager_of
 from nemotron.tasks.progress import follow_progress, show_lines
 from nemotron.tasks.run_local import CHECK_S, SHOWN_LINES, script_error
 
@@ -56,7 +53,7 @@ class SlurmRun:
     env: Mapping[str, str]
     interrupts: Interrupts
     host: Host
-    is_published: Callable[[], bool]
+    is_published: Callable[[Attempt], bool]
 
     @property
     def client(self) -> SlurmClient:
@@ -112,7 +109,7 @@ class SlurmRun:
         verdict = last.verdict()
         if verdict is None and last.is_cancelled():  # finish that cancel first: two jobs must not share a stage
             self.cancel(last, why="an earlier cancel was cut short")
-        elif verdict is None or (verdict.ending is Ending.COMPLETED and self.is_published()):
+        elif verdict is None or (verdict.ending is Ending.COMPLETED and self.is_published(last)):
             logger.info("%s: attached to %s", self.plan.stage.name, last.intent.key)
             return last
         return self.open(last.intent.number + 1)
@@ -195,21 +192,12 @@ class SlurmRun:
         """All that the job reads, into the attempt's directory; the same whoever writes it."""
         check_path(attempt.folder)
         folder, plan = attempt.folder, self.plan
-        (rendered,) = render([self.spec], submitter=plan.profile.submitter, cache_dir=self.options.render_cache)
-        rendered = rendered.replace(JOB_DIR, str(folder))
-        config = OmegaConf.to_container(extract_train_config(plan.job_config), resolve=False)
-        train = OmegaConf.create(resolve_working_directory(config, self.options.project_dir.absolute()))
-        copy_code(plan.stage.script, folder / "code")
-        save_configs(plan.job_config, train, folder)
-        variables = {
-            **self.env,
-            "NEMOTRON_JOB_DIR": str(folder),
-            "NEMOTRON_STOP_FILE": str(folder / "stop"),
-            "PYTHONPATH": str(folder / "code"),
-        }
-        self.host.write(folder / "env.sh", render_env(variables), mode=0o600)
-        self.host.write(folder / "payload.sh", f"{split_script(rendered)[1]}\n", mode=0o644)
-        self.host.write(folder / "job.sh", render_job_script(rendered, attempt), mode=0o644)
+        files = build_job_files(plan, self.options, self.env, folder)
+        copy_code(plan.stage.script, folder / "code", packager_of(plan.runspec, plan.profile))
+        save_configs(plan.job_config, files.train, folder)
+        self.host.write(folder / "env.sh", files.env_sh, mode=0o600)
+        self.host.write(folder / "payload.sh", files.payload_sh, mode=0o644)
+        self.host.write(folder / "job.sh", render_job_script(files.rendered, attempt), mode=0o644)
 
     def watch(self, attempt: Attempt, job_id: int) -> Verdict:
         """The verdict on the job; raises StageCancelled when the run is cancelled meanwhile."""
@@ -259,7 +247,16 @@ class SlurmRun:
         head = f"{stage}: job {verdict.job_id} ended as {verdict.ending}{code} on {verdict.nodes or 'no node'}"
         because = "; ".join(filter(None, [why, verdict.reason if verdict.ending is Ending.REFUSED else ""]))
         said = [f"{head}: {because}" if because else head, f"    key {attempt.intent.key}, log: {attempt.log_path}"]
-        return StageFailed("\n".join([*said, *(f"    {line}" for line in lines)]))
+        message = "\n".join([*said, *(f"    {line}" for line in lines)])
+        return StageFailed(message, exit_code=shell_code(verdict.exit_code))
+
+
+def shell_code(exit_code: str) -> int:
+    """Slurm's `code:signal` as a shell tells it: 128 + N for signal N; 1 where neither says anything."""
+    code, _, signum = exit_code.partition(":")
+    if code.isdecimal() and int(code):
+        return int(code)
+    return 128 + int(signum) if signum.isdecimal() and int(signum) else 1
 
 
 def connect(profile: Profile) -> Host:

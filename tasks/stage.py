@@ -7,7 +7,6 @@ refused is refused while planning, before any process starts.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.config import extract_train_config, generate_job_dir, save_configs
 from nemo_runspec.errors import StageFailed
-from nemo_runspec.execution import build_env_vars
 from nemo_runspec.jobs import local
-from nemo_runspec.profiles import profile_table
-from nemo_runspec.slurm.ledger import Verdict
-from nemotron.tasks.interrupts import ALONE, Interrupts
+from nemo_runspec.slurm.ledger import Attempt, Verdict
+from nemotron.tasks.interrupts import ALONE, Interrupts, or_when_exists
+from nemotron.tasks.job_files import job_environment, script_environment
+from nemotron.tasks.job_index import followers, remember_stage
 from nemotron.tasks.plan import StagePlan, output_name, plan_stage
 from nemotron.tasks.run_local import run_in_process, run_process
 from nemotron.tasks.run_slurm import SlurmRun, connect
@@ -28,10 +27,13 @@ from nemotron.tasks.stage_options import Stage, StageOptions
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What a finished stage leaves; small and JSON-friendly, so that it can be a Prefect result."""
+    """What a finished stage leaves; small and JSON-friendly, so that it can be a Prefect result.
+
+    `ref` is None for a script that declares no output.
+    """
 
     stage: str
-    ref: ArtifactRef
+    ref: ArtifactRef | None
     reused: bool
     seconds: float
     work_dir: str
@@ -54,6 +56,8 @@ def run_stage(
     started = time.monotonic()
     store = LocalStore(options.store_root)
     plan = plan_stage(stage, options, inputs, store)
+    interrupts = or_when_exists(interrupts, options.cancel_path)
+    remember_stage(options, stage.name, plan.work_dir)
     jobs: list[Verdict] = []
     with alone(plan) as lock_fd:
         ref = None if options.refresh else find_reusable(plan, store)
@@ -67,7 +71,7 @@ def run_stage(
         reused=reused,
         seconds=time.monotonic() - started,
         work_dir=str(plan.work_dir),
-        made_by=store.record(ref).producer.run_id,
+        made_by=store.record(ref).producer.run_id if ref else options.run_id,
         jobs=tuple(jobs),
     )
 
@@ -79,7 +83,8 @@ def alone(plan: StagePlan) -> contextlib.AbstractContextManager[int]:
 
 def find_reusable(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
     """The intact artifact that this fingerprint made before, if any."""
-    ref = store.find(output_name(plan.runspec), plan.fingerprint)
+    name = plan.runspec.artifacts.output_name
+    ref = store.find(name, plan.fingerprint) if name else None
     if ref is not None:
         store.verify(ref)
     return ref
@@ -94,10 +99,10 @@ def execute(
         slurm = SlurmRun(
             plan=plan,
             options=options,
-            env={"OMP_NUM_THREADS": "1", **build_env_vars(plan.job_config, profile_table(plan.profile)), **env},
+            env=job_environment(plan, options),
             interrupts=interrupts,
             host=connect(plan.profile),
-            is_published=lambda: find_reusable(plan, store) is not None,
+            is_published=lambda attempt: is_published(plan, store, attempt, options),
         )
         return slurm.run()
     job_dir = generate_job_dir(plan.stage.name, options.home.parent)
@@ -106,26 +111,21 @@ def execute(
     if options.plain:
         run_in_process(plan, train_path, env)
     else:
-        run_process(plan, train_path, env, lock_fd, is_cancelled=interrupts.is_cancelled)
+        run_process(plan, train_path, env, lock_fd, options=options, is_cancelled=interrupts.is_cancelled)
     return []
 
 
-def script_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
-    """What the script learns from its environment; see `nemo_runspec.artifacts.tracking`."""
-    return {
-        "NEMO_RUN_DIR": str(plan.work_dir.absolute()),
-        "NEMOTRON_STORE": str(options.store_root.absolute()),
-        "NEMOTRON_RUN_ID": options.run_id,
-        "NEMOTRON_STAGE": plan.stage.name,
-        "NEMOTRON_FINGERPRINT": plan.fingerprint,
-        "NEMOTRON_METRICS": str(plan.work_dir.absolute() / "metrics.jsonl"),
-        "NEMOTRON_OUTPUT_NAME": output_name(plan.runspec),
-        "NEMOTRON_INPUTS": json.dumps({slot: f"{ref.name}:{ref.version}" for slot, ref in plan.inputs.items()}),
-    }
+def is_published(plan: StagePlan, store: LocalStore, attempt: Attempt, options: StageOptions) -> bool:
+    """Whether nothing is left to do after a completed attempt; without an output, whether this run waited for it."""
+    if plan.runspec.artifacts.output_name is None:
+        return options.run_id in followers(attempt)
+    return find_reusable(plan, store) is not None
 
 
-def collect(plan: StagePlan, store: LocalStore) -> ArtifactRef:
-    """The artifact that the script published."""
+def collect(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
+    """The artifact that the script published, None if it declares none."""
+    if plan.runspec.artifacts.output_name is None:
+        return None
     ref = store.find(output_name(plan.runspec), plan.fingerprint)
     if ref is None:
         raise StageFailed(

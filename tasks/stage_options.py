@@ -19,10 +19,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
-    """How to run a stage; the same for all stages of a pipeline but for `overrides`."""
+    """How to run a stage; the same for all stages of a pipeline but for `overrides`.
+
+    `passthrough` goes to the script as it is; `directory` is what relative paths of the config are relative to.
+    """
 
     config: str = "default"
     overrides: tuple[str, ...] = ()
+    passthrough: tuple[str, ...] = ()
     profile: str | None = None
     refresh: bool = False
     plain: bool = False
@@ -30,6 +34,8 @@ class StageOptions:
     show_logs: bool = False
     run_id: str
     project_dir: Path = field(default_factory=Path.cwd)
+    directory: Path = field(default_factory=Path.cwd)
+    cache_dir: Path | None = None
 
     @property
     def home(self) -> Path:
@@ -42,9 +48,14 @@ class StageOptions:
         return load_settings().store or self.home / "artifacts"
 
     @property
+    def cancel_path(self) -> Path:
+        """A file that is there when somebody wants the run ended."""
+        return self.home / "runs" / f"{self.run_id}.cancel"
+
+    @property
     def render_cache(self) -> Path:
         """Where rendered batch scripts are kept."""
-        return self.home / "rendered"
+        return self.cache_dir or self.home / "rendered"
 
     def work_root(self, profile: Profile) -> Path:
         """Where work directories lie: on Slurm under the profile's remote_job_dir, if it has one."""

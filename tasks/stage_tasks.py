@@ -68,6 +68,14 @@ def run_cancellable(
         return Cancelled(message=str(error))
 
 
+@task(name="stage", **_COMMON)
+def single_stage(
+    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]
+) -> StageResult | State[StageResult]:
+    """Run a stage that is run alone."""
+    return run_cancellable(stage, options, inputs)
+
+
 @task(name="data-prep", **_COMMON)
 def data_prep(
     stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]

@@ -5,19 +5,27 @@ The file is `$NEMOTRON_ENV_FILE`, or the env.toml found going up from the workin
 
 from __future__ import annotations
 
-import os
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_runspec.cli_context import GlobalContext
-from nemo_runspec.errors import ConfigError, ConfigNotFound, did_you_mean
+from nemo_runspec.env_file import FILE_NAME, SETTINGS_TABLES, find_env_file, load_env_file, profile_layers
+from nemo_runspec.errors import ConfigError
 
-FILE_NAME = "env.toml"
-SETTINGS_TABLES = frozenset({"wandb", "artifacts", "cache", "cli"})
+__all__ = [
+    "FILE_NAME",
+    "SETTINGS_TABLES",
+    "find_env_file",
+    "get_artifacts_config",
+    "get_cache_config",
+    "get_cli_config",
+    "get_wandb_config",
+    "load_env_file",
+    "load_env_profile",
+    "parse_env",
+]
 
 
 def parse_env(ctx: GlobalContext, *, config_path: str | Path | None = None) -> DictConfig | None:
@@ -27,43 +35,6 @@ def parse_env(ctx: GlobalContext, *, config_path: str | Path | None = None) -> D
         ValueError: as `load_env_profile`.
     """
     return None if ctx.profile is None else load_env_profile(ctx.profile, config_path)
-
-
-def find_env_file(path: str | Path | None = None) -> Path | None:
-    """Return the env.toml in force, None when there is none.
-
-    Raises:
-        FileNotFoundError: the file given, or named by `$NEMOTRON_ENV_FILE`, is missing.
-    """
-    named = path or os.environ.get("NEMOTRON_ENV_FILE")
-    if named:
-        if not Path(named).is_file():
-            origin = "given" if path else "from $NEMOTRON_ENV_FILE"
-            raise ConfigNotFound(f"{named}: no such profile file ({origin})")
-        return Path(named)
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder / FILE_NAME
-        if (folder / "pyproject.toml").is_file():
-            return None
-    return None
-
-
-def load_env_file(path: str | Path | None = None) -> dict[str, Any]:
-    """Return the tables of env.toml, none when there is no such file.
-
-    Raises:
-        FileNotFoundError: the file is named and missing.
-        ValueError: bad TOML, with file and line.
-    """
-    found = find_env_file(path)
-    if found is None:
-        return {}
-    try:
-        return tomllib.loads(found.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{found}: bad TOML: {error}") from error
 
 
 def load_env_profile(name: str, config_path: str | Path | None = None) -> DictConfig:
@@ -78,17 +49,7 @@ def load_env_profile(name: str, config_path: str | Path | None = None) -> DictCo
             f"profile {name!r}: no {FILE_NAME} in {Path.cwd()} or above; create one with a [{name}] table, "
             "or run without a profile"
         )
-    tables = load_env_file(found)
-    chain: list[str] = []
-    layers: list[dict[str, Any]] = []
-    wanted: object = name
-    while wanted is not None:
-        layer = dict(_profile(tables, wanted, found, child=chain[-1] if chain else None))
-        if wanted in chain:
-            raise ConfigError(f"{found}: profile {name!r}: cyclic extends: {' → '.join([*chain, str(wanted)])}")
-        chain.append(str(wanted))
-        wanted = layer.pop("extends", None)
-        layers.insert(0, layer)
+    layers = profile_layers(load_env_file(found), name, found)
     try:
         merged = OmegaConf.merge(*layers)
     except OmegaConfBaseException as error:
@@ -115,18 +76,6 @@ def get_cache_config(config_path: str | Path | None = None) -> DictConfig | None
 def get_cli_config(config_path: str | Path | None = None) -> DictConfig | None:
     """The `[cli]` table, None when there is none."""
     return _settings("cli", config_path)
-
-
-def _profile(tables: dict[str, Any], name: object, path: Path, *, child: str | None) -> dict[str, Any]:
-    profiles = [key for key, value in tables.items() if key not in SETTINGS_TABLES and isinstance(value, dict)]
-    if name not in profiles:
-        origin = f"profile {child!r} extends {name!r}, which is" if child else f"profile {name!r}"
-        raise ConfigError(
-            f"{path}: {origin} not found; have: {', '.join(profiles) or 'none'}.{did_you_mean(str(name), profiles)}"
-        )
-    table = tables[str(name)]
-    assert isinstance(table, dict)
-    return table
 
 
 def _settings(name: str, config_path: str | Path | None) -> DictConfig | None:

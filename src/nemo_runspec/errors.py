@@ -78,11 +78,15 @@ class SlurmUnreachable(SlurmError):
 
 
 class StageFailed(RunspecError):
-    """A stage's process or job ended badly; `may_retry` when the script itself gave no reason, as after a kill."""
+    """A stage's process or job ended badly; `may_retry` when the script itself gave no reason, as after a kill.
 
-    def __init__(self, message: str, *, may_retry: bool = False) -> None:
+    `exit_code` is that of the script, as a shell tells it (128 + N for signal N), 1 where none is known.
+    """
+
+    def __init__(self, message: str, *, may_retry: bool = False, exit_code: int = 1) -> None:
         super().__init__(message)
         self.may_retry = may_retry
+        self.exit_code = exit_code
 
 
 class StageCancelled(StageFailed):

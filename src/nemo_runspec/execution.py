@@ -30,7 +30,8 @@ def build_local_command(
         ValueError: `nproc` below 1, or a `run.cmd` that cannot be split.
     """
     if runspec.run.cmd is not None:
-        return [*_fill_command(runspec, str(train_path)), *passthrough]
+        script = str(runspec.script_path)
+        return [*fill_command(runspec, script=script, config=str(train_path)), *passthrough]
     if nproc < 1:
         raise ConfigError(f"nproc_per_node = {nproc}; expected 1 or more")
     launcher = _launcher(nproc if runspec.run.launch == "torchrun" else 1)
@@ -188,13 +189,19 @@ def _launcher(nproc: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(nproc), *rendezvous]
 
 
-def _fill_command(runspec: Runspec, train_path: str) -> list[str]:
+def fill_command(runspec: Runspec, *, script: str, config: str) -> list[str]:
+    """The runspec's own command as words, with its placeholders filled in.
+
+    Raises:
+        ValueError: it cannot be split, or is empty.
+    """
     try:
         words = shlex.split(runspec.run.cmd or "")
     except ValueError as error:
         raise ConfigError(f"{runspec.script_path}: [tool.runspec.run] cmd = {runspec.run.cmd!r}: {error}") from error
-    script = str(runspec.script_path)
-    return [word.replace("{script}", script).replace("{config}", train_path) for word in words]
+    if not words:
+        raise ConfigError(f"{runspec.script_path}: [tool.runspec.run] cmd is empty; give a command, or leave it out")
+    return [word.replace("{script}", script).replace("{config}", config) for word in words]
 
 
 def _nproc_beside(train_path: Path) -> int:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from nemo_runspec.packaging import recipe_root
+
 VOLATILE_SECTIONS = frozenset({"run", "logger", "checkpoint", "output_dir"})
 VOLATILE_VARIABLES = frozenset({"NEMO_RUN_DIR", "PWD"})
 _ENV = re.compile(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)")
@@ -31,8 +33,8 @@ def digest_code(files: Iterable[Path], *, root: Path) -> str:
 
 
 def recipe_code(script: Path) -> list[Path]:
-    """What the script may import: its own directory and the modules beside that directory."""
-    return [*script.parent.glob("*.py"), *script.parent.parent.glob("*.py")]
+    """What the script may import: the modules of its own directory and of its recipe's."""
+    return sorted({*script.parent.glob("*.py"), *recipe_root(script).glob("*.py")})
 
 
 def compute_fingerprint(

@@ -54,7 +54,7 @@ def parse_profile(table: Mapping[str, Any], *, origin: str) -> Profile:
     if not foreign and "additional_parameters" in given:
         if "sbatch" in given:
             raise ConfigError(f"{origin}: sbatch and additional_parameters are the same; keep one of them")
-        given["sbatch"] = given.pop("additional_parameters")
+        given["sbatch"] = _with_dashes(given.pop("additional_parameters"))
     unknown = {key: given.pop(key) for key in list(given) if key not in own}
     if foreign:
         return _parse_foreign(given, unknown, origin)
@@ -116,6 +116,13 @@ def config_error(error: ValidationError, *, origin: str, problems: list[str] | N
     return _refusal(origin, [*(problems or []), *_describe_all(error)])
 
 
+def _with_dashes(options: Any) -> Any:
+    """NeMo-Run writes `mail_type` as sbatch's `--mail-type`."""
+    if not isinstance(options, Mapping):
+        return options
+    return {str(name).replace("_", "-"): value for name, value in options.items()}
+
+
 def _parse_foreign(given: dict[str, Any], unknown: dict[str, Any], origin: str) -> Profile:
     extra = {key: value for key, value in unknown.items() if value is not None}
     try:
@@ -134,7 +141,8 @@ def _refusal(origin: str, problems: list[str]) -> ConfigError:
 
 def _describe_unknown(key: str, value: Any, own: set[str]) -> str:
     shown = hide_secrets({key: value})[key]
-    return f"{key} = {_shorten(shown)}: no such field.{did_you_mean(key, sorted(own))}"
+    guess = did_you_mean(key, sorted(own))
+    return f"{key} = {_shorten(shown)}: no such field{'.' + guess if guess else ''}"
 
 
 def _describe_all(error: ValidationError) -> list[str]:

@@ -1,7 +1,7 @@
 # /// script
 # [tool.runspec]
 # schema = "1"
-# name = "nano3/data_prep/pretrain"
+# name = "nano3/data/prep/pretrain"
 # docs = "Text files → tokenizer and Megatron indexed data, split by document, with a blend."
 # [tool.runspec.run]
 # launch = "direct"

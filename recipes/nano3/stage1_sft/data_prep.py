@@ -1,7 +1,7 @@
 # /// script
 # [tool.runspec]
 # schema = "1"
-# name = "nano3/data_prep/sft"
+# name = "nano3/data/prep/sft"
 # docs = "Conversations, from files and made of text and sums → packed, as parquet."
 # [tool.runspec.run]
 # launch = "direct"

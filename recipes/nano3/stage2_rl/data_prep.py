@@ -1,7 +1,7 @@
 # /// script
 # [tool.runspec]
 # schema = "1"
-# name = "nano3/data_prep/rl"
+# name = "nano3/data/prep/rl"
 # docs = "Questions with verifiable answers, from files and made of sums → JSON lines."
 # [tool.runspec.run]
 # launch = "direct"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nemo_runspec.artifacts.gc_lock import scratch_name
 from nemo_runspec.errors import RunspecError, StoreError
 
 _NUMBERED = re.compile(r"v(0|[1-9][0-9]*)\.json")
@@ -53,7 +54,7 @@ def scratch_directory(root: Path) -> Iterator[Path]:
     parent = root / "tmp"
     ensure_directory(parent)
     _sweep(parent)
-    path = parent / uuid.uuid4().hex
+    path = parent / scratch_name()
     path.mkdir()
     try:
         yield path

@@ -7,15 +7,17 @@
     artifacts/<name>/aliases/<alias>/v<k>.json  what the alias meant, the highest k counts
     checkouts/<manifest>/                     contents under their names, hard links to the objects
     tmp/                                      unfinished work
+    gc.lock                                   shared by all who write, held alone by the garbage collector (gc.py)
 
 Nothing is ever rewritten, and `latest` is computed, so a killed writer leaves no more than unreferenced files. It
-needs hard links; it does not collect garbage.
+needs hard links.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from nemo_runspec.artifacts import durable
+from nemo_runspec.artifacts.gc_lock import hold_shared
 from nemo_runspec.artifacts.hashing import canonical_json, digest_bytes
 from nemo_runspec.artifacts.lineage import LineageEdge, walk_lineage
 from nemo_runspec.artifacts.manifest import NEXT_STEP, Manifest, build_manifest, check_entry, check_out, is_checked_out
@@ -42,14 +45,14 @@ _FORMAT = {"format": 1, "hash": "sha256"}
 
 
 class LocalStore:
-    """The store under `root`, created if there is none.
+    """The store under `root`. Opening and reading change nothing; the first to publish creates it.
 
     >>> store = LocalStore(".nemotron/artifacts")
     >>> ref = store.publish(Path("out"), name="data", type="PretrainDataArtifact", metadata={}, producer=producer)
     >>> store.materialize(store.resolve("data:latest"))
 
     Raises:
-        StoreError: `root` cannot be read or created, or is of an unknown format. Every method may raise it.
+        StoreError: `root` cannot be read, or is of an unknown format. Every method may raise it.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -57,19 +60,19 @@ class LocalStore:
             self.root = Path(root).expanduser().absolute()
         except RuntimeError as error:
             raise StoreError(f"artifact store {root}: {error}; set NEMOTRON_STORE to a directory") from error
-        with durable.store_errors(self.root, "opening it"):
-            self._open()
+        self.exists()
 
-    def _open(self) -> None:
+    def exists(self) -> bool:
+        """Whether anybody has created the store; refuses one of another format."""
+        with durable.store_errors(self.root, "opening it"):
+            return self._has_format()
+
+    def _has_format(self) -> bool:
         path = self.root / "format.json"
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            durable.ensure_directory(self.root)
-            with durable.scratch_directory(self.root) as scratch:
-                durable.write_new(scratch / "format", canonical_json(_FORMAT))
-                durable.place(scratch / "format", path)
-            return
+            return False
         try:
             found = json.loads(text)
         except ValueError:
@@ -78,13 +81,24 @@ class LocalStore:
             raise StoreError(
                 f"{path}: format {found!r} is not supported; allowed: {_FORMAT}; use another NEMOTRON_STORE"
             )
+        return True
+
+    @contextmanager
+    def _writing(self, doing: str) -> Iterator[Path]:
+        """A scratch directory in the store, which is created if need be; no garbage is collected meanwhile."""
+        with durable.store_errors(self.root, doing):
+            created = self._has_format()
+            durable.ensure_directory(self.root)
+            with hold_shared(self.root), durable.scratch_directory(self.root) as scratch:
+                if not created:
+                    # Many may do so at once: each puts the same whole file there.
+                    durable.write_new(scratch / "format", canonical_json(_FORMAT))
+                    durable.place(scratch / "format", self.root / "format.json")
+                yield scratch
 
     def check_writable(self) -> None:
-        """Raise `StoreError` if nothing can be published here, say on a read-only file system."""
-        with (
-            durable.store_errors(self.root, "writing to it"),
-            durable.scratch_directory(self.root) as scratch,
-        ):
+        """Raise `StoreError` if nothing can be published here, say on a read-only file system; creates the store."""
+        with self._writing("writing to it") as scratch:
             durable.write_new(scratch / "probe", b"x")
 
     def publish(
@@ -113,10 +127,7 @@ class LocalStore:
         for needed in inputs:
             self.record(needed)
         unique_inputs = list({str(needed): needed for needed in inputs}.values())
-        with (
-            durable.store_errors(self.root, f"publishing {name}"),
-            durable.scratch_directory(self.root) as scratch,
-        ):
+        with self._writing(f"publishing {name}") as scratch:
             manifest = build_manifest(path, policy=policy, root=self.root, scratch=scratch)
             manifest_hex = self._save_manifest(manifest, scratch)
 
@@ -140,10 +151,7 @@ class LocalStore:
         """Let `name:alias` mean this version from now on."""
         check_alias(alias)
         self.record(ref)
-        with (
-            durable.store_errors(self.root, f"setting alias {ref.name}:{alias}"),
-            durable.scratch_directory(self.root) as scratch,
-        ):
+        with self._writing(f"setting alias {ref.name}:{alias}") as scratch:
             content = canonical_json({"version": ref.version})
             durable.commit_next(self._aliases(ref.name) / alias, lambda _: content, scratch=scratch)
 
@@ -155,7 +163,7 @@ class LocalStore:
             ArtifactError: the text is malformed, or the artifact is not an `expected_type`.
         """
         requested = parse_ref(reference)
-        versions = [f"v{number}" for number in self._numbers(requested.name)]
+        versions = self.version_names(requested.name)
         if not versions:
             names = self.names()
             hint = did_you_mean(requested.name, names)
@@ -166,7 +174,7 @@ class LocalStore:
         version = versions[-1] if requested.selector == LATEST else requested.selector
         if version not in versions:
             version = self._aliased(requested.name, version, versions)
-        ref = self._read_record(requested.name, version).ref
+        ref = self.read_record(requested.name, version).ref
         if expected_type is not None and ref.type != expected_type:
             raise ArtifactError(
                 f"{reference}: {ref} is a {ref.type}, expected {expected_type}; "
@@ -175,17 +183,32 @@ class LocalStore:
         return ref
 
     def _aliased(self, name: str, alias: str, versions: list[str]) -> str:
-        with durable.store_errors(self.root, "reading aliases"):
-            directory = self._aliases(name)
-            aliases = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-            numbers = durable.list_numbers(directory / alias)
-            if numbers:
-                return _read_alias(directory / alias / f"v{numbers[-1]}.json", meaning=f"{name}:{alias}")
+        meaning = self._read_alias(name, alias)
+        if meaning is not None:
+            return meaning
+        aliases = self._alias_names(name)
         newest = versions[-1] if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
         raise ArtifactNotFound(
             f"artifact {name!r} has no version or alias {alias!r} in {self.root}; have: {newest}, "
             f"{_listed([LATEST, *aliases])}.{did_you_mean(alias, [LATEST, *aliases, *versions])}"
         )
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """What each alias of `name` means now, as alias → version, sorted."""
+        meanings = {alias: self._read_alias(name, alias) for alias in self._alias_names(name)}
+        return {alias: version for alias, version in meanings.items() if version is not None}
+
+    def _alias_names(self, name: str) -> list[str]:
+        check_name(name)
+        with durable.store_errors(self.root, "reading aliases"):
+            directory = self._aliases(name)
+            return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+    def _read_alias(self, name: str, alias: str) -> str | None:
+        with durable.store_errors(self.root, "reading aliases"):
+            directory = self._aliases(name) / alias
+            numbers = durable.list_numbers(directory)
+            return _parse_alias(directory / f"v{numbers[-1]}.json", meaning=f"{name}:{alias}") if numbers else None
 
     def materialize(self, ref: ArtifactRef) -> Path:
         """A directory with the version's files under their names; read it, do not write there.
@@ -201,9 +224,9 @@ class LocalStore:
             self._check(record, manifest, level="stat")
             if manifest.original_directory is not None:
                 return manifest.original_directory
-            target = self.root / "checkouts" / record.manifest
+            target = self.checkout_path(record.manifest)
             if not is_checked_out(manifest, target, root=self.root):
-                with durable.scratch_directory(self.root) as scratch:
+                with self._writing(f"materializing {ref}") as scratch:
                     check_out(manifest, target, root=self.root, scratch=scratch)
             return target
 
@@ -226,17 +249,50 @@ class LocalStore:
         """
         if int(ref.version[1:]) not in self._numbers(ref.name):
             raise ArtifactNotFound(f"{ref} is not in {self.root}; have: {_listed(self.names())}; {NEXT_STEP}")
-        record = self._read_record(ref.name, ref.version)
+        record = self.read_record(ref.name, ref.version)
         if record.ref.digest != ref.digest:
             raise ArtifactCorrupted(
                 f"{ref}: expected {ref.digest}, got {record.ref.digest} in {self.root}; {NEXT_STEP}"
             )
         return record
 
+    def read_record(self, name: str, version: str) -> VersionRecord:
+        """What is known of `name:version`.
+
+        Raises:
+            ArtifactCorrupted: its record cannot be understood.
+            StoreError: its record is missing or cannot be read.
+        """
+        path = self._versions(name) / f"{version}.json"
+        with durable.store_errors(self.root, f"reading {name}:{version}"):
+            content = path.read_bytes()
+        try:
+            return VersionRecord.model_validate_json(content)
+        except ValidationError as error:
+            raise ArtifactCorrupted(f"{name}:{version}: {path} is not a version record; {NEXT_STEP}") from error
+
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """The version's files.
+
+        Raises:
+            ArtifactCorrupted: the manifest is missing or not what was published.
+        """
+        record = self.record(ref)
+        with durable.store_errors(self.root, f"reading the manifest of {ref}"):
+            return self._load_manifest(record)
+
+    def manifest_path(self, hexadecimal: str) -> Path:
+        """Where the manifest with this SHA-256 is kept."""
+        return self.root / "manifests" / "sha256" / hexadecimal[:2] / f"{hexadecimal}.json"
+
+    def checkout_path(self, hexadecimal: str) -> Path:
+        """Where `materialize` sets out the copied files of the manifest with this SHA-256."""
+        return self.root / "checkouts" / hexadecimal
+
     def find(self, name: str, fingerprint: str) -> ArtifactRef | None:
         """The newest version of `name` that the fingerprint made."""
         for number in reversed(self._numbers(name)):
-            record = self._read_record(name, f"v{number}")
+            record = self.read_record(name, f"v{number}")
             if fingerprint and record.producer.fingerprint == fingerprint:
                 return record.ref
         return None
@@ -255,7 +311,11 @@ class LocalStore:
 
     def versions(self, name: str) -> list[ArtifactRef]:
         """All versions of `name`, oldest first; empty if there are none."""
-        return [self._read_record(name, f"v{number}").ref for number in self._numbers(name)]
+        return [self.read_record(name, f"v{number}").ref for number in self._numbers(name)]
+
+    def version_names(self, name: str) -> list[str]:
+        """`v0`, `v1`, … of `name`, oldest first, without looking at any."""
+        return [f"v{number}" for number in self._numbers(name)]
 
     def _versions(self, name: str) -> Path:
         return self.root / "artifacts" / name / "versions"
@@ -271,27 +331,15 @@ class LocalStore:
     def _names_of_type(self, wanted: str) -> list[str]:
         return [name for name in self.names() if self.versions(name)[-1].type == wanted]
 
-    def _read_record(self, name: str, version: str) -> VersionRecord:
-        path = self._versions(name) / f"{version}.json"
-        with durable.store_errors(self.root, f"reading {name}:{version}"):
-            content = path.read_bytes()
-        try:
-            return VersionRecord.model_validate_json(content)
-        except ValidationError as error:
-            raise ArtifactCorrupted(f"{name}:{version}: {path} is not a version record; {NEXT_STEP}") from error
-
-    def _manifest_path(self, hexadecimal: str) -> Path:
-        return self.root / "manifests" / "sha256" / hexadecimal[:2] / f"{hexadecimal}.json"
-
     def _save_manifest(self, manifest: Manifest, scratch: Path) -> str:
         content = manifest.to_bytes()
         hexadecimal = digest_bytes(content).removeprefix("sha256:")
         durable.write_new(scratch / "manifest", content)
-        durable.place(scratch / "manifest", self._manifest_path(hexadecimal))
+        durable.place(scratch / "manifest", self.manifest_path(hexadecimal))
         return hexadecimal
 
     def _load_manifest(self, record: VersionRecord) -> Manifest:
-        path = self._manifest_path(record.manifest)
+        path = self.manifest_path(record.manifest)
         expected = f"sha256:{record.manifest}"
         got = digest_bytes(path.read_bytes()) if path.is_file() else "no such file"
         if got != expected:
@@ -303,7 +351,7 @@ class LocalStore:
             check_entry(entry, artifact=str(record.ref), root=self.root, level=level)
 
 
-def _read_alias(path: Path, *, meaning: str) -> str:
+def _parse_alias(path: Path, *, meaning: str) -> str:
     try:
         version: str = json.loads(path.read_bytes())["version"]
     except (ValueError, KeyError, TypeError) as error:

@@ -80,7 +80,8 @@ def merge_profile(recipe_env: Mapping[str, Any], profile: Mapping[str, Any]) -> 
         merged["env_vars"] = {**(recipe_env.get("env_vars") or {}), **(profile.get("env_vars") or {})}
     if "mounts" in merged:
         mounts = [*(recipe_env.get("mounts") or []), *(profile.get("mounts") or [])]
-        merged["mounts"] = list(dict.fromkeys(mounts))
+        # Not by hash: those of some executors are tables.
+        merged["mounts"] = [mount for position, mount in enumerate(mounts) if mount not in mounts[:position]]
     return merged
 
 

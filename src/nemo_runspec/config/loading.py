@@ -54,21 +54,31 @@ def load_config(path: str | Path) -> DictConfig:
         FileNotFoundError: the file, or one its defaults name, is missing.
         ValueError: bad YAML (with file and line), not a mapping, or cyclic defaults (with the chain).
     """
-    return _load(Path(path).resolve(), ())
+    layers = load_layers(path)
+    try:
+        merged = OmegaConf.merge(*(config for _, config in layers))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{layers[-1][0]}: does not merge over its defaults: {_first_line(error)}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
-def _load(path: Path, chain: tuple[Path, ...]) -> DictConfig:
+def load_layers(path: str | Path) -> list[tuple[Path, DictConfig]]:
+    """The file and those that its `defaults` name, each as it is, in the order in which they are merged.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_config`.
+    """
+    return _load_layers(Path(path).resolve(), ())
+
+
+def _load_layers(path: Path, chain: tuple[Path, ...]) -> list[tuple[Path, DictConfig]]:
     if path in chain:
         names = " → ".join(each.name for each in (*chain[chain.index(path) :], path))
         raise ConfigError(f"{chain[0]}: cyclic defaults: {names}; remove one of these `defaults:`")
     config = _read(path)
-    parents = [_load(parent, (*chain, path)) for parent in _parents(config.pop("defaults", None), path)]
-    try:
-        merged = OmegaConf.merge(*parents, config)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: does not merge over its defaults: {_first_line(error)}") from error
-    assert isinstance(merged, DictConfig)
-    return merged
+    layers = [_load_layers(parent, (*chain, path)) for parent in _parents(config.pop("defaults", None), path)]
+    return [*(layer for parent in layers for layer in parent), (path, config)]
 
 
 def _read(path: Path) -> DictConfig:

@@ -74,7 +74,7 @@ def hide_secrets(run: Any) -> Any:
         }
     if isinstance(run, list):
         return [hide_secrets(value) for value in run]
-    if isinstance(run, str) and re.match(r"\+*run\.[^=]*=", run):
+    if isinstance(run, str) and re.match(r"\+*[\w.\[\]-]+=", run):
         key = run.partition("=")[0]
         return f"{key}={_HIDDEN}" if _SECRET.search(key) or ".env_vars." in key else run
     return run

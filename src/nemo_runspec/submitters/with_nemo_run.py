@@ -57,6 +57,11 @@ def build_environment() -> None:
     _run_renderer([])
 
 
+def check_environment() -> None:
+    """Raise RequirementError unless NeMo-Run renders here without asking any package index."""
+    _run_renderer([], offline=True)
+
+
 def _cache_key(spec: JobSpec) -> str:
     digest = hashlib.sha256(json.dumps(["nemo-run", NEMO_RUN_VERSION, asdict(spec)], sort_keys=True).encode())
     for name in _SOURCES:
@@ -79,14 +84,14 @@ def _save(path: Path, text: str) -> None:
     os.replace(file.name, path)
 
 
-def _run_renderer(specs: Sequence[JobSpec]) -> list[str]:
+def _run_renderer(specs: Sequence[JobSpec], *, offline: bool = False) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="nemotron-render-") as home:
         # Our package alone goes into the child's path, nothing else of this environment.
         (Path(home) / "nemo_runspec").symlink_to(Path(nemo_runspec.__file__).parent, target_is_directory=True)
         process = subprocess.Popen(
             _command(),
             cwd=home,
-            env=_child_env(home),
+            env=_child_env(home) | ({"UV_OFFLINE": "1"} if offline else {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -153,6 +158,6 @@ def _failure(what: str, errors: bytes) -> RequirementError:
     said = " | ".join(lines[-_ERROR_LINES:]) or "nothing was said"
     return RequirementError(
         f"NeMo-Run {NEMO_RUN_VERSION} did not render the job scripts: {what}: {said}. It has its own environment, "
-        f"built by uv from PyPI: build it where there is internet with `echo [] | uv run --script {RENDERER}` and the "
+        f"built by uv from PyPI: build it where there is internet with `nemotron doctor --build-nemo-run` and the "
         'same UV_CACHE_DIR, or set submitter = "submitit"'
     )

@@ -49,14 +49,14 @@ def test_an_unknown_home_directory_is_told() -> None:
 
 @pytest.mark.parametrize("part", ["tmp", "objects", "manifests", "artifacts"])
 def test_a_file_where_a_part_of_the_store_should_be_is_told(part: str, publish: Publisher, store: LocalStore) -> None:
-    (store.root / "tmp").rmdir()
+    store.root.mkdir()
     (store.root / part).write_text("")
     with pytest.raises(StoreError, match=f"^artifact store {store.root}: .* failed .*{part}.*; {USE_ANOTHER}$"):
         publish({"a": "x"})
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(store: LocalStore) -> None:
-    (store.root / "tmp").rmdir()
+    store.root.mkdir()
     (store.root / "tmp").write_text("")
     with pytest.raises(
         StoreError, match=rf"{store.root}: writing to it failed \({store.root}/tmp\): File exists; make"
@@ -91,6 +91,7 @@ def test_a_store_that_cannot_be_written_can_be_read(mount_disk: Callable[[str], 
 
 def test_a_store_that_cannot_be_written_is_told(mount_disk: Callable[[str], Path]) -> None:
     store = LocalStore(mount_disk("size=1m") / "store")
+    store.check_writable()
     mount_disk("remount,ro")
     with pytest.raises(
         StoreError, match=f"{store.root}: writing to it failed .*: Read-only file system; {USE_ANOTHER}"
@@ -98,7 +99,15 @@ def test_a_store_that_cannot_be_written_is_told(mount_disk: Callable[[str], Path
         store.check_writable()
 
 
+def test_a_place_where_no_store_can_be_created_is_told(mount_disk: Callable[[str], Path]) -> None:
+    store = LocalStore(mount_disk("size=1m") / "store")
+    mount_disk("remount,ro")
+    with pytest.raises(StoreError, match=f"{store.root}: writing to it failed: Read-only file system; {USE_ANOTHER}"):
+        store.check_writable()
+
+
 def test_a_file_system_without_hard_links_is_told(publish: Publisher, store: LocalStore, small_disk: Path) -> None:
+    store.root.mkdir()
     (store.root / "artifacts").symlink_to(small_disk)
     with pytest.raises(StoreError, match=r"this file system makes no hard links .*; set NEMOTRON_STORE to a directory"):
         publish({"a": "x"})

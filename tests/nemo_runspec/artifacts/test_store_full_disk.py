@@ -94,5 +94,5 @@ def test_a_full_disk_is_found_before_the_work(
 
 def test_a_full_disk_is_told_when_there_is_no_store_yet(mount_disk: Callable[[str], Path]) -> None:
     root = mount_disk("size=1m,nr_inodes=1") / "deep" / "store"
-    with pytest.raises(StoreError, match=f"^artifact store {root}: disk full while opening it .*; free some space"):
-        LocalStore(root)
+    with pytest.raises(StoreError, match=f"^artifact store {root}: disk full while writing to it .*; free some"):
+        LocalStore(root).check_writable()

@@ -1,0 +1,179 @@
+"""What a run would do, stage by stage: nothing is started and nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import nemo_runspec
+from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.config import extract_train_config
+from nemo_runspec.config.loading import find_config_file, load_layers
+from nemo_runspec.config.origins import Layer, Overridden, dotlist_layer, find_overridden
+from nemo_runspec.config.provenance import hide_secrets
+from nemo_runspec.env import get_artifacts_config, get_wandb_config
+from nemo_runspec.errors import RunspecError
+from nemo_runspec.execution import build_local_command
+from nemo_runspec.profiles import Profile
+from nemo_runspec.slurm.job_script import render_job_script, submit_options
+from nemo_runspec.slurm.ledger import Attempt, Intent, attempts
+from nemotron.flows.chain import Handle, NewestOf, Pipeline
+from nemotron.tasks.job_files import build_job_files, job_environment
+from nemotron.tasks.plan import (
+    StagePlan,
+    check_without_inputs,
+    merge_config,
+    plain_container,
+    plan_stage,
+    profile_for,
+    profile_of_run,
+)
+from nemotron.tasks.stage import StageRunner, find_reusable, run_stage
+from nemotron.tasks.stage_options import Stage, StageOptions
+
+COMMAND_LINE = "the command line"
+_OWN_KEYS = frozenset({"mode", "profile", "cli", "recipe", "created", "git", "packages"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPreview:
+    """What would be started: `files` by name (a local command has none), `command` as a shell takes it."""
+
+    command: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile
+
+
+@dataclass(kw_only=True)
+class StagePreview:
+    """What would become of a stage; `waits_for` are the stages that make its inputs, `refused` why it cannot run."""
+
+    name: str
+    config: DictConfig | None = None
+    overridden: tuple[Overridden, ...] = ()
+    inputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    waits_for: tuple[str, ...] = ()
+    reuses: ArtifactRef | None = None
+    made_by: str = ""
+    job: JobPreview | None = None
+    refused: RunspecError | None = None
+
+
+@dataclass(kw_only=True)
+class Preview(Pipeline):
+    """Goes through a chain and looks only."""
+
+    stages: list[StagePreview] = field(default_factory=list)
+
+    def run(self, name: str, runner: StageRunner = run_stage, /, **inputs: Handle) -> Handle:  # noqa: ARG002
+        """Look at the stage; gives the artifact that it would reuse."""
+        if not self.selects(name):
+            return NewestOf(stage=name)
+        preview = StagePreview(name=name)
+        self.stages.append(preview)
+        try:
+            self.look(preview, self.stage(name), self.stage_options(name), inputs)
+        except RunspecError as error:
+            preview.refused = error
+        return preview.reuses or NewestOf(stage=name)
+
+    def look(self, preview: StagePreview, stage: Stage, options: StageOptions, inputs: Mapping[str, Handle]) -> None:
+        """Fill in what is known."""
+        runspec = nemo_runspec.parse(stage.script)
+        preview.config = merge_config(stage, options, runspec)
+        preview.overridden = tuple(find_origins(preview.config, options, runspec))
+        pending = {it.stage for it in inputs.values() if isinstance(it, NewestOf) and self.selects(it.stage)}
+        if pending:
+            preview.waits_for = tuple(pending)
+            check_without_inputs(stage, preview.config, runspec)
+            return
+        store = LocalStore(options.store_root)
+        plan = plan_stage(stage, options, self.resolve(inputs), store)
+        preview.config, preview.inputs = plan.job_config, plan.inputs
+        extract_train_config(plan.job_config)
+        if not options.refresh and (ref := find_reusable(plan, store)):
+            preview.reuses, preview.made_by = ref, store.record(ref).producer.run_id
+        preview.job = preview_job(plan, options)
+
+
+def find_origins(config: DictConfig, options: StageOptions, runspec: nemo_runspec.Runspec) -> list[Overridden]:
+    """Where the values of the config come from, if not from one file alone."""
+    merged = plain_container(config)
+    merged["run"] = {key: value for key, value in (merged.get("run") or {}).items() if key not in _OWN_KEYS}
+    path = find_config_file(options.config, runspec.config_dir)
+    layers: list[Layer] = [(_shown(file), plain_container(layer)) for file, layer in load_layers(path)]
+    for section, place, table in (
+        ("wandb", "run.wandb", get_wandb_config()),
+        ("artifacts", "artifacts", get_artifacts_config()),
+    ):
+        if table is not None:
+            layers.append((f"[{section}] of env.toml", _nest(place, plain_container(table))))
+    profile_name = f"profile {options.profile}"
+    if options.profile:
+        found = profile_for(runspec, profile_of_run(options.profile, options.run_id, options.project_dir))
+        layers.append((profile_name, _nest("run.env", plain_container(found))))
+    layers.append((COMMAND_LINE, dotlist_layer(options.overrides, merged)))
+    return find_overridden(merged, layers, own=frozenset({COMMAND_LINE, profile_name}))
+
+
+def preview_job(plan: StagePlan, options: StageOptions) -> JobPreview:
+    """What would be started, with the paths that it would have."""
+    if plan.profile.executor == "slurm":
+        return _preview_slurm(plan, options)
+    nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
+    train = options.home / "jobs" / f"TIME-{plan.stage.name}" / "train.yaml"
+    command = build_local_command(plan.runspec, str(train), nproc=nproc, passthrough=options.passthrough)
+    return JobPreview(command=tuple(command), profile=plan.profile)
+
+
+def _preview_slurm(plan: StagePlan, options: StageOptions) -> JobPreview:
+    number = len(attempts(plan.work_dir)) + 1
+    folder = plan.work_dir.absolute() / "attempts" / f"a{number}"
+    key = f"{options.run_id}-{plan.stage.name}-{plan.fingerprint[:8]}-a{number}"
+    intent = Intent(
+        key=key, stage=plan.stage.name, run_id=options.run_id, profile=options.profile or "", number=number, created=0
+    )
+    attempt = Attempt(folder=folder, intent=intent)
+    files = build_job_files(plan, options, job_environment(plan, options), folder)
+    profile = plan.profile
+    exclude = [profile.exclude] if profile.exclude else []
+    sbatch = submit_options(
+        attempt, stop_before_end_s=profile.stop_before_end_s, requeue=profile.requeue, exclude=exclude
+    )
+    return JobPreview(
+        command=("sbatch", "--parsable", *sbatch, str(folder / "job.sh")),
+        files={
+            "job.sh": render_job_script(files.rendered, attempt),
+            "payload.sh": files.payload_sh,
+            "env.sh": _hide_values(files.env_sh, plan.profile),
+        },
+        profile=profile,
+    )
+
+
+def _hide_values(env_sh: str, profile: Profile) -> str:
+    """The exports, with *** for what the profile sets and what is named like a secret."""
+
+    def shown(line: str) -> str:
+        name, _, value = line.removeprefix("export ").partition("=")
+        hidden = name in profile.env_vars or hide_secrets({name: value})[name] != value
+        return f"export {name}={'***' if hidden else value}"
+
+    return "\n".join(shown(line) for line in env_sh.splitlines())
+
+
+def _nest(place: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    for part in reversed(place.split(".")):
+        table = {part: table}
+    return dict(table)
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return f"{path.parent.name}/{path.name}"

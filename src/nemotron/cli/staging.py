@@ -1,0 +1,113 @@
+"""`--stage`: code, configs and a script to start by hand, copied to where the profile's jobs lie. Submits nothing.
+
+Over SSH nothing of the login node's file system need be visible here.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.config import save_configs
+from nemo_runspec.errors import RequirementError
+from nemo_runspec.execution import build_local_command
+from nemo_runspec.slurm.hosts import Host
+from nemo_runspec.slurm.job_script import check_path, split_script
+from nemotron.flows.pipelines import build_pipeline, new_pipeline
+from nemotron.flows.runs import RunRequest
+from nemotron.tasks.code_snapshot import pack_code, script_place
+from nemotron.tasks.job_files import JobFiles, build_job_files, job_environment
+from nemotron.tasks.job_request import packager_of
+from nemotron.tasks.plan import StagePlan, plan_stage
+from nemotron.tasks.run_slurm import connect
+from nemotron.tasks.stage_options import StageOptions
+
+COPY_TIMEOUT_S = 600.0
+_SBATCH = """\
+#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --chdir={folder}
+#SBATCH --output={folder}/log.txt
+{directives}
+cd {folder} || exit 1
+. ./env.sh
+mkdir -p "$NEMO_RUN_DIR"
+exec bash payload.sh
+"""
+_SHELL = """\
+#!/bin/bash
+cd {folder} || exit 1
+. ./env.sh
+mkdir -p "$NEMO_RUN_DIR"
+exec {command}
+"""
+
+
+def stage_run(request: RunRequest, home: Path) -> int:
+    """Copy everything; print the directory and the command that starts it, to standard output; 0.
+
+    Raises:
+        RunspecError: what a run would be refused for, or the copy failed.
+    """
+    new_pipeline(request, project_dir=home.parent)
+    pipeline = build_pipeline(request, project_dir=home.parent)
+    name = request.stage_name()
+    options = pipeline.stage_options(name)
+    plan = plan_stage(pipeline.stage(name), options, {}, LocalStore(options.store_root))
+    folder = options.work_root(plan.profile).absolute().parent / "staged" / f"{request.run_id}-{name}"
+    check_path(folder)
+    host = connect(plan.profile)
+    environment = {**job_environment(plan, options), "NEMO_RUN_DIR": str(folder / "work")}
+    files = build_job_files(plan, options, environment, folder)
+    script = _script(plan, options, files, folder)
+    copy_files(host, plan, files, folder, script)
+    starter = "sbatch" if plan.profile.executor == "slurm" else "bash"
+    start = shlex.join([starter, str(folder / "job.sh")])
+    if plan.profile.tunnel == "ssh" and plan.profile.host:
+        start = shlex.join(["ssh", plan.profile.host, start])
+        note = f"its inputs are read from {options.store_root}, which must be there under the same path"
+        sys.stderr.write(f"note: {note}\n")
+    sys.stdout.write(f"{folder}\n{start}\n")
+    return 0
+
+
+def copy_files(host: Host, plan: StagePlan, files: JobFiles, folder: Path, script: str) -> None:
+    """Write all that the job reads into `folder` on the host.
+
+    Raises:
+        RequirementError: the code could not be unpacked there.
+    """
+    with tempfile.TemporaryDirectory(prefix="nemotron-stage-") as scratch:
+        packed = pack_code(
+            plan.stage.script, Path(scratch) / "code.tar.gz", packager_of(plan.runspec, plan.profile)
+        ).read_bytes()
+        paths = save_configs(plan.job_config, files.train, Path(scratch))
+        configs = {path.name: path.read_text(encoding="utf-8") for path in paths}
+    unpack = 'mkdir -p -- "$1/code" && tar -xzf - -C "$1/code"'
+    done = host.run(
+        ["sh", "-c", unpack, "sh", str(folder)],
+        timeout_s=COPY_TIMEOUT_S,
+        stdin=packed.decode("utf-8", "surrogateescape"),  # as the host encodes it again
+    )
+    if done.code != 0:
+        raise RequirementError(f"--stage: {folder}: {' '.join(done.err.split())}; set remote_job_dir in the profile")
+    host.write(folder / "env.sh", files.env_sh, mode=0o600)
+    for name, text in {**configs, "payload.sh": files.payload_sh, "job.sh": script}.items():
+        host.write(folder / name, text, mode=0o644)
+
+
+def _script(plan: StagePlan, options: StageOptions, files: JobFiles, folder: Path) -> str:
+    if plan.profile.executor == "slurm":
+        directives, _ = split_script(files.rendered)
+        name = f"{options.run_id}-{plan.stage.name}"
+        return _SBATCH.format(name=name, folder=folder, directives="\n".join(directives))
+    nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
+    command = build_local_command(plan.runspec, folder / "train.yaml", nproc=nproc, passthrough=options.passthrough)
+    place = folder / "code" / script_place(plan.stage.script, packager_of(plan.runspec, plan.profile))
+    words = [str(place) if word == str(plan.runspec.script_path) else word for word in command]
+    return _SHELL.format(folder=folder, command=shlex.join(words))

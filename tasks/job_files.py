@@ -1,0 +1,80 @@
+"""What a stage's job reads: its environment, its train config and the batch script that a submitter renders for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_runspec.config import extract_train_config
+from nemo_runspec.config.interpolation import resolve_working_directory
+from nemo_runspec.execution import build_env_vars
+from nemo_runspec.profiles import profile_table
+from nemo_runspec.slurm.job_script import render_env, split_script
+from nemo_runspec.slurm.spec import JOB_DIR
+from nemo_runspec.submitters import render
+from nemotron.tasks.code_snapshot import python_path
+from nemotron.tasks.job_request import build_spec, packager_of
+
+if TYPE_CHECKING:
+    from nemotron.tasks.plan import StagePlan
+    from nemotron.tasks.stage_options import StageOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFiles:
+    """The texts of a job in one directory; `env_sh` holds secrets. `rendered` is what the submitter wrote."""
+
+    train: DictConfig
+    env_sh: str
+    payload_sh: str
+    rendered: str
+
+
+def build_job_files(plan: StagePlan, options: StageOptions, env: Mapping[str, str], folder: Path) -> JobFiles:
+    """The files of a job in `folder`; writes nothing but NeMo-Run's cache.
+
+    Raises:
+        RunspecError: the batch script cannot be rendered.
+    """
+    spec = build_spec(plan.stage, plan.runspec, plan.profile, options)
+    (rendered,) = render([spec], submitter=plan.profile.submitter, cache_dir=options.render_cache)
+    rendered = rendered.replace(JOB_DIR, str(folder))
+    config = OmegaConf.to_container(extract_train_config(plan.job_config), resolve=False)
+    places = python_path(plan.stage.script, packager_of(plan.runspec, plan.profile))
+    variables = {
+        **env,
+        "NEMOTRON_JOB_DIR": str(folder),
+        "NEMOTRON_STOP_FILE": str(folder / "stop"),
+        "PYTHONPATH": ":".join(str(folder / "code" / place) for place in places),
+    }
+    return JobFiles(
+        train=OmegaConf.create(resolve_working_directory(config, options.directory.absolute())),
+        env_sh=render_env(variables),
+        payload_sh=f"{split_script(rendered)[1]}\n",
+        rendered=rendered,
+    )
+
+
+def job_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
+    """All variables of a Slurm job, the profile's among them."""
+    profile_env = build_env_vars(plan.job_config, profile_table(plan.profile))
+    return {"OMP_NUM_THREADS": "1", **profile_env, **script_environment(plan, options)}
+
+
+def script_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
+    """What the script learns from its environment; see `nemo_runspec.artifacts.tracking`."""
+    return {
+        "NEMO_RUN_DIR": str(plan.work_dir.absolute()),
+        "NEMOTRON_STORE": str(options.store_root.absolute()),
+        "NEMOTRON_RUN_ID": options.run_id,
+        "NEMOTRON_STAGE": plan.stage.name,
+        "NEMOTRON_FINGERPRINT": plan.fingerprint,
+        "NEMOTRON_METRICS": str(plan.work_dir.absolute() / "metrics.jsonl"),
+        "NEMOTRON_OUTPUT_NAME": plan.runspec.artifacts.output_name or "",
+        "NEMOTRON_INPUTS": json.dumps({slot: f"{ref.name}:{ref.version}" for slot, ref in plan.inputs.items()}),
+    }

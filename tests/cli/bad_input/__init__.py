@@ -1,0 +1,1 @@
+"""Bad input to the `nemotron` command: a row for each kind, by subject, and the test of all."""

@@ -1,0 +1,87 @@
+"""Commands and options that are not there, or are used wrongly."""
+
+from bad_input.row import bad
+
+LAB = {"env.toml": "[lab]\nnproc_per_node = 1\n"}
+COMMANDS = (
+    bad("unknown-command", "nan3", "'nan3'", "have: ", "nano3", "Did you mean 'nano3'", "nemotron --help"),
+    bad("unknown-command-of-a-recipe", "nano3 stf", "'stf'", "have: ", "pretrain", "'sft'", "nemotron nano3 --help"),
+    bad("unknown-group-below", "nano3 data perp sft", "'perp'", "have: prep", "nemotron nano3 data --help"),
+    bad("unknown-command-below", "nano3 data prep stf", "'stf'", "have: ", "rl", "'sft'", "nemotron nano3 data prep"),
+    bad("unknown-command-of-runs", "runs shwo", "'shwo'", "have: list, show", "'show'", "nemotron runs --help"),
+    bad("unknown-command-of-artifacts", "artifacts verfy", "'verfy'", "have: list", "'verify'", "nemotron artifacts"),
+    bad("unknown-command-of-env", "env chekc", "'chekc'", "have: list", "'check'", "nemotron env --help"),
+    bad("unknown-option-of-the-root", "--verbsoe", "--verbsoe", "nemotron --help"),
+    bad("unknown-option-of-a-group", "nano3 --vrebose", "--vrebose", "nemotron nano3 --help"),
+    bad("unknown-option-of-runs-list", "runs list --jsno", "--jsno", "--json", "nemotron runs list --help"),
+    bad("unknown-option-of-artifacts-show", "artifacts show x --jsno", "--jsno", "--json", "artifacts show --help"),
+    bad("unknown-option-of-doctor", "doctor --jsno", "--jsno", "--json", "nemotron doctor --help"),
+    bad("argument-too-many", "doctor now", "'now'", "nemotron doctor --help"),
+    bad("argument-missing", "artifacts show", "REF", "nemotron artifacts show --help"),
+    bad("argument-missing-of-cancel", "runs cancel", "RUN", "nemotron runs cancel --help"),
+    bad("argument-missing-of-env-check", "env check", "NAME", "nemotron env check --help"),
+    bad("value-of-verify-level", "artifacts verify --level fast", "--level", "'fast'", "full", "stat", "verify --help"),
+    bad("option-before-no-command", "-c tiny nano3", "-c tiny", "recipe command", "after 'nano3'", "nano3 sft"),
+    bad("option-alone", "--dry-run", "--dry-run", "belongs to a recipe command", "have: ", "nano3 pipe"),
+    bad("option-of-a-recipe-before-runs", "-r lab runs list", "-r lab", "recipe command", "'runs'", "nano3 sft"),
+    bad("override-before-no-command", "train.lr=1 nano3 stf", "train.lr=1", "'stf'", "have: nano3 data prep pretrain"),
+    bad("override-of-a-group", "runs list a=b", "'a=b'", "nemotron runs list --help"),
+)
+VALUES = (
+    bad("config-without-value", "nano3 sft -c", "option -c", "needs a value", "-c NAME"),
+    bad("config-long-without-value", "nano3 sft --config", "option --config", "needs a value", "--config NAME"),
+    bad("run-without-value", "nano3 sft --run", "option --run", "needs a value", "--run NAME"),
+    bad("run-short-without-value", "nano3 sft -r", "option -r", "needs a value", "-r NAME"),
+    bad("batch-without-value", "nano3 sft --batch", "option --batch", "needs a value", "--batch NAME"),
+    bad("batch-short-without-value", "nano3 sft -b", "option -b", "needs a value", "-b NAME"),
+    bad("value-is-an-option", "nano3 sft --run --dry-run", "option --run", "found '--dry-run'", "--run NAME"),
+    bad("value-is-dashes", "nano3 sft -c -- x", "option -c", "needs a value", "-c NAME"),
+    bad("config-empty", "nano3 sft -c ''", "option -c", "needs a value, got ''", "-c NAME"),
+    bad("config-attached-empty", "nano3 sft --config=", "option --config", "got ''", "--config NAME"),
+    bad("run-empty", "nano3 sft --run=", "option --run", "got ''", "--run NAME"),
+    bad("batch-blank", "nano3 sft -b ' '", "option -b", "got ' '", "-b NAME"),
+    bad("run-is-an-override", "nano3 sft --run a.b=1", "option --run", "override 'a.b=1'", "--run NAME a.b=1"),
+    bad("batch-is-an-override", "nano3 sft -b a.b=1", "option -b", "override 'a.b=1'", "-b NAME a.b=1"),
+    bad("config-twice", "nano3 sft -c tiny -c default", "option -c", "given twice", "'tiny'", "'default'", "keep one"),
+    bad("run-twice", "nano3 sft --run a -r b", "option -r", "given twice", "'a'", "'b'", "keep one"),
+    bad("batch-twice", "nano3 sft -ba --batch=b", "option --batch", "given twice", "'a'", "'b'", "keep one"),
+    bad("flag-with-value", "nano3 sft --dry-run=yes", "option --dry-run", "no value", "'yes'", "--dry-run alone"),
+    bad("stage-with-value", "nano3 sft --stage=x", "option --stage", "takes no value", "'x'", "leave it out"),
+    bad("refresh-with-value", "nano3 sft --refresh=1", "option --refresh", "takes no value", "'1'", "leave it out"),
+    bad("one-dash-run", "nano3 sft -run lab", "option -run", "two dashes", "--run VALUE", "-r VALUE"),
+    bad("one-dash-config", "nano3 sft -config tiny", "option -config", "two dashes", "--config VALUE", "-c VALUE"),
+    bad("one-dash-batch", "nano3 sft -batch lab", "option -batch", "two dashes", "--batch VALUE", "-b VALUE"),
+)
+TOGETHER = (
+    bad("run-and-batch", "nano3 sft --run a --batch b", "--run a", "--batch b", "give one", "returns at once"),
+    bad("stage-without-profile", "nano3 sft --stage", "option --stage", "place to copy to", "--run or --batch"),
+    bad("stage-and-dry-run", "nano3 sft --stage -d --run lab", "--stage and --dry-run", "give one", "copies nothing"),
+    bad("squash-without-profile", "nano3 sft --force-squash", "option --force-squash", "profile with --run or --batch"),
+    bad(
+        "squash-of-a-local-profile",
+        "nano3 data prep pretrain -c tiny --force-squash --run lab",
+        *("--force-squash", "profile 'lab'", "no container_image", "leave the option out", "run.env.container_image="),
+        files=LAB,
+    ),
+    bad(
+        "squash-without-image",
+        "nano3 data prep pretrain -c tiny --force-squash --run lab",
+        *("--force-squash", "profile 'lab'", "no container_image", "leave the option out", "run.env.container_image="),
+        files={"env.toml": '[lab]\nexecutor = "slurm"\n'},
+    ),
+    bad("stage-of-a-pipeline", "nano3 pipe --stage --run lab", "--stage", "pipeline", "nemotron nano3 sft", files=LAB),
+    bad("arguments-for-a-pipeline", "nano3 pipe -- --fast", "-- --fast", "pipeline", "nano3 sft -- --fast"),
+)
+UNKNOWN = (
+    bad("unknown-flag", "nano3 sft --fast", "option --fast: unknown", "allowed: -c, --config", "-- --fast"),
+    bad("unknown-short-flag", "nano3 sft -x", "option -x: unknown", "allowed: -c, --config", "after --: -- -x"),
+    bad("unknown-option-near", "nano3 sft --dryrun", "option --dryrun: unknown", "allowed: ", "mean '--dry-run'?"),
+    bad("unknown-option-with-equals", "nano3 sft --nodes=2", "option --nodes: unknown", "allowed: ", "-- --nodes=2"),
+    bad("unknown-option-of-a-key", "nano3 sft --train.lr 1", "--train.lr: unknown", "give train.lr=1", "-- --train.lr"),
+    bad("unknown-option-profile", "nano3 sft --profile lab", "option --profile: unknown", "allowed: ", "--run"),
+    bad("word-that-is-no-override", "nano3 sft fast", "argument 'fast'", "expected key=value", "-- fast"),
+    bad("help-of-nothing", "nano3 sft help", "argument 'help'", "expected key=value", "after --"),
+    bad("unknown-option-before-the-command", "--fast nano3 sft", "--fast", "nemotron --help"),
+    bad("unknown-option-between", "nano3 --fast sft", "--fast", "nemotron nano3 --help"),
+)
+ROWS = (*COMMANDS, *VALUES, *TOGETHER, *UNKNOWN)
