@@ -7,7 +7,7 @@ newest artifact it made before.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -144,3 +144,15 @@ class Preflight(Pipeline):
         for submitter in sorted({profile.submitter for profile, _ in self.requests}):
             specs = [spec for profile, spec in self.requests if profile.submitter == submitter]
             render(specs, submitter=submitter, cache_dir=self.options.render_cache)
+
+
+def check_all(pipeline: Pipeline, walk: Callable[[Pipeline], None]) -> None:
+    """Refuse now what a stage would be refused for in its turn; `walk` has each stage done by the pipeline it is given.
+
+    Raises:
+        RunspecError: unknown config, profile or key; something that a stage needs and this machine lacks.
+    """
+    preflight = Preflight(**vars(pipeline))
+    walk(preflight)
+    preflight.refuse()
+    preflight.render_jobs()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from nemo_runspec.errors import ConfigError, RunspecError, StageCancelled, StageFailed
+from nemo_runspec.errors import ConfigError, RequirementError, RunspecError, StageCancelled, StageFailed
 from nemo_runspec.project import find_project
 from nemo_runspec.settings import load_settings
 from nemotron.blocks.profile_lookup import prefect_api_url
@@ -144,6 +145,8 @@ def run_or_follow(
 ) -> int:
     """Drive the run to its end, here or in the background, or follow the process that drives it; the exit code."""
     run_id = request.run_id
+    if not plain and needs_prefect(request):
+        require_prefect()
     pipeline = new_pipeline(request, plain=plain, project_dir=home.parent)
     save_request(home, request)
     with driving(home, run_id) as lock:
@@ -173,13 +176,26 @@ def run_or_follow(
 
 def drive(request: RunRequest, pipeline: Pipeline) -> int:
     """Run the stages in this process and show the summary; 0. A stage alone needs no server if none is configured."""
-    alone = request.script is not None
-    if pipeline.options.plain or (alone and prefect_api_url() is None):
+    if pipeline.options.plain or not needs_prefect(request):
         walk(request, pipeline)
     else:
         pipeline = run_with_prefect(request, pipeline)
     show_summary(request, pipeline)
     return 0
+
+
+def needs_prefect(request: RunRequest) -> bool:
+    """Whether the run is a flow; that of a stage alone is one only where a server is configured."""
+    return request.script is None or prefect_api_url() is not None
+
+
+def require_prefect() -> None:
+    """Raise RequirementError where Prefect is not installed."""
+    if importlib.util.find_spec("prefect") is None:
+        raise RequirementError(
+            "a pipeline needs Prefect, which is not installed, and so does a stage where PREFECT_API_URL is set; "
+            "pip install 'nemotron-flows[flows]'"
+        )
 
 
 def run_with_prefect(request: RunRequest, pipeline: Pipeline) -> Pipeline:

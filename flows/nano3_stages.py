@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nemotron.flows.chain import Pipeline, Preflight, check_run_id, check_stages, split_overrides
+from nemotron.flows.chain import Pipeline, check_all, check_run_id, check_stages, split_overrides
 from nemotron.tasks.stage import StageRunner, run_stage
 from nemotron.tasks.stage_options import StageOptions
 
@@ -28,10 +28,7 @@ def new_pipeline(**parameters: Any) -> Pipeline:
         RunspecError: unknown stage, config, profile or key; something that a stage needs and this machine lacks.
     """
     pipeline = build_pipeline(**parameters)
-    preflight = Preflight(**vars(pipeline))
-    run_chain(preflight)
-    preflight.refuse()
-    preflight.render_jobs()
+    check_all(pipeline, run_chain)
     return pipeline
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nemotron.flows import nano3_stages
-from nemotron.flows.chain import Pipeline, Preflight, check_run_id
+from nemotron.flows.chain import Pipeline, check_all, check_run_id
 from nemotron.flows.runs import RunRequest
 from nemotron.tasks.stage_options import StageOptions
 
@@ -21,10 +21,7 @@ def new_pipeline(request: RunRequest, *, plain: bool = False, project_dir: Path 
         RunspecError: unknown stage, config, profile or key; something that a stage needs and this machine lacks.
     """
     pipeline = build_pipeline(request, plain=plain, project_dir=project_dir)
-    preflight = Preflight(**vars(pipeline))
-    walk(request, preflight)
-    preflight.refuse()
-    preflight.render_jobs()
+    check_all(pipeline, lambda preflight: walk(request, preflight))
     return pipeline
 
 

@@ -62,6 +62,11 @@ class StagePreview:
     job: JobPreview | None = None
     refused: RunspecError | None = None
 
+    def show(self, config: DictConfig, options: StageOptions, runspec: nemo_runspec.Runspec) -> None:
+        """The config is known now."""
+        self.config = config
+        self.overridden = tuple(find_origins(config, options, runspec))
+
 
 @dataclass(kw_only=True)
 class Preview(Pipeline):
@@ -84,16 +89,20 @@ class Preview(Pipeline):
     def look(self, preview: StagePreview, stage: Stage, options: StageOptions, inputs: Mapping[str, Handle]) -> None:
         """Fill in what is known."""
         runspec = nemo_runspec.parse(stage.script)
-        preview.config = merge_config(stage, options, runspec)
-        preview.overridden = tuple(find_origins(preview.config, options, runspec))
         pending = {it.stage for it in inputs.values() if isinstance(it, NewestOf) and self.selects(it.stage)}
-        if pending:
+        store = LocalStore(options.store_root)
+        try:
+            plan = None if pending else plan_stage(stage, options, self.resolve(inputs), store)
+        except RunspecError:
+            preview.show(merge_config(stage, options, runspec), options, runspec)
+            raise
+        preview.show(plan.job_config if plan else merge_config(stage, options, runspec), options, runspec)
+        if plan is None:
             preview.waits_for = tuple(pending)
+            assert preview.config is not None
             check_without_inputs(stage, preview.config, runspec)
             return
-        store = LocalStore(options.store_root)
-        plan = plan_stage(stage, options, self.resolve(inputs), store)
-        preview.config, preview.inputs = plan.job_config, plan.inputs
+        preview.inputs = plan.inputs
         extract_train_config(plan.job_config)
         if not options.refresh and (ref := find_reusable(plan, store)):
             preview.reuses, preview.made_by = ref, store.record(ref).producer.run_id

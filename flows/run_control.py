@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from nemo_runspec.errors import ConfigError, RequirementError
-from nemotron.flows.command import run_or_follow, set_up, told
+from nemotron.flows.command import run_or_follow, set_up
+from nemotron.flows.pipelines import new_pipeline
 from nemotron.flows.run_list import Run, read_run, stages_of
 from nemotron.flows.runs import exit_code, forget_end, is_driven, record_end
 from nemotron.tasks.reaper import cancel_run
@@ -91,10 +92,20 @@ def retry_run(home: Path, run: Run) -> int:
     """
     if run.state == "running":
         raise ConfigError(f"run {run.run_id} goes on ({run.driver}); follow it with nemotron runs attach {run.run_id}")
+    set_up(home)
+    _check_script(run)
+    new_pipeline(run.request, project_dir=home.parent)  # a refusal must not forget how it ended
     forget_end(home, run.run_id)
     return _take_up(home, run)
 
 
+def _check_script(run: Run) -> None:
+    script = run.request.script
+    if script and not Path(script).is_file():
+        raise ConfigError(f"run {run.run_id}: its script {script} is gone; put it back, or start another run")
+
+
 def _take_up(home: Path, run: Run) -> int:
     set_up(home)
-    return told(lambda: run_or_follow(run.request, home, plain=False, detach=False, say=say_left))
+    _check_script(run)
+    return run_or_follow(run.request, home, plain=False, detach=False, say=say_left)

@@ -88,14 +88,17 @@ def find_run(home: Path, wanted: str | None) -> Run:
     if not ids:
         raise ConfigError(f"no runs in {home / 'runs'}; start one, as nemotron nano3 sft -c tiny")
     if wanted is None:
-        return list_runs(home)[0]
+        return next(iter(list_runs(home)), None) or read_run(home, ids[0])
     fits = [run_id for run_id in ids if run_id == wanted] or [
         run_id for run_id in ids if run_id.startswith(wanted) or run_id.endswith(wanted)
     ]
     if len(fits) != 1:
-        said = f"{len(fits)} runs are named so: {', '.join(fits[:5])}" if fits else f"newest: {', '.join(ids[:5])}"
-        guess = "" if fits else did_you_mean(wanted, ids)
-        raise ConfigError(f"no run {wanted!r} in {home / 'runs'}; {said}.{guess}")
+        where = f"{wanted!r} in {home / 'runs'}"
+        if fits:
+            raise ConfigError(f"run {where}: {len(fits)} runs are named so: {', '.join(fits[:5])}; give more of the id")
+        raise ConfigError(
+            f"no run {where}; newest: {', '.join(ids[:5])}; see nemotron runs list.{did_you_mean(wanted, ids)}"
+        )
     return read_run(home, fits[0])
 
 

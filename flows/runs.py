@@ -93,7 +93,7 @@ def read_request(path: Path) -> RunRequest:
         ConfigError: it is no such file.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         record |= {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
         return RunRequest(**record)
     except (OSError, ValueError, TypeError) as error:

@@ -63,7 +63,7 @@ def build_job_files(plan: StagePlan, options: StageOptions, env: Mapping[str, st
 def job_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
     """All variables of a Slurm job, the profile's among them."""
     profile_env = build_env_vars(plan.job_config, profile_table(plan.profile))
-    return {"OMP_NUM_THREADS": "1", **profile_env, **script_environment(plan, options)}
+    return {"OMP_NUM_THREADS": "1", **plan.runspec.env, **profile_env, **script_environment(plan, options)}
 
 
 def script_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:

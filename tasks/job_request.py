@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nemo_runspec import Runspec
 from nemo_runspec.errors import ConfigError
@@ -23,11 +24,23 @@ if TYPE_CHECKING:
 
 def effective_profile(job_config: DictConfig) -> Profile:
     """The profile under what the recipe's config says of `run.env`."""
-    table = OmegaConf.to_container(job_config.run.get("env") or OmegaConf.create({}), resolve=True)
+    name = job_config.run.profile
+    keys = [item.partition("=")[0] for item in overrides_of(job_config) if item.lstrip("+").startswith("run.env.")]
+    places = [f"config {job_config.run.cli.config!r}", *([f"profile {name!r}"] if name else []), *keys]
+    origin = f"run.env (from {', '.join(places)})"
+    try:
+        table = OmegaConf.to_container(job_config.run.get("env") or OmegaConf.create({}), resolve=True)
+    except OmegaConfBaseException as error:  # as ${auto_mount:…}, which is not done here
+        raise ConfigError(f"{origin}: {str(error).splitlines()[0]}; correct it where it is set") from error
     assert isinstance(table, Mapping)
-    return parse_profile(
-        {str(key): value for key, value in table.items()}, origin=f"profile {job_config.run.profile!r}"
-    )
+    return parse_profile({str(key): value for key, value in table.items()}, origin=origin)
+
+
+def overrides_of(job_config: DictConfig) -> list[str]:
+    """What the command line set, as it was typed: a `${…}` in it stays."""
+    items = OmegaConf.to_container(job_config.run.cli.dotlist, resolve=False)
+    assert isinstance(items, list)
+    return [str(item) for item in items]
 
 
 def build_spec(stage: Stage, runspec: Runspec, profile: Profile, options: StageOptions) -> JobSpec:

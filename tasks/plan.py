@@ -13,21 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import nemo_runspec
 from nemo_runspec import fingerprint as fp
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.cli_context import GlobalContext
 from nemo_runspec.config import build_job_config, extract_train_config, parse_config
+from nemo_runspec.config.origins import leaves_of
 from nemo_runspec.env import FILE_NAME
-from nemo_runspec.errors import ConfigError, DataError
-from nemo_runspec.packaging import recipe_root
+from nemo_runspec.errors import ArtifactError, ConfigError, DataError, StoreError, did_you_mean
+from nemo_runspec.packaging import PACKAGERS, recipe_root
 from nemo_runspec.profiles import Profile, check_supported, profile_config
 from nemo_runspec.slurm.job_script import check_path
 from nemo_runspec.slurm.spec import JobSpec
 from nemotron.blocks.profile_lookup import find_profile
 from nemotron.tasks.code_snapshot import python_path
-from nemotron.tasks.job_request import build_spec, effective_profile, packager_of
+from nemotron.tasks.job_request import build_spec, effective_profile, overrides_of, packager_of
 from nemotron.tasks.requirements import check_requirements
 from nemotron.tasks.stage_options import Stage, StageOptions
 
@@ -51,7 +53,7 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
     job_config = merge_config(stage, options, runspec)
     pinned = pin_inputs(stage, job_config, runspec, inputs, store)
     profile = effective_profile(job_config)
-    check_machine(stage, job_config, profile)
+    check_machine(stage, runspec, job_config, profile)
     check_complete(stage, job_config)
     digest = fp.compute_fingerprint(
         fingerprinted(job_config, options),
@@ -75,15 +77,20 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
 def check_without_inputs(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> Profile:
     """The profile of a stage whose inputs are not there yet; refuses what does not depend on them."""
     profile = effective_profile(job_config)
-    check_machine(stage, job_config, profile)
+    check_machine(stage, runspec, job_config, profile)
     check_complete(stage, job_config)
     find_sources(stage, job_config, runspec)
     return profile
 
 
-def check_machine(stage: Stage, job_config: DictConfig, profile: Profile) -> None:
-    """Refuse an executor that we do not run, and what the stage needs and this machine lacks if it is to run here."""
+def check_machine(stage: Stage, runspec: nemo_runspec.Runspec, job_config: DictConfig, profile: Profile) -> None:
+    """Refuse executors and packagers that there are not, and what the stage needs and this machine lacks."""
     check_supported(profile, job_config.run.profile)
+    name = packager_of(runspec, profile)
+    if name.replace("-", "_") not in PACKAGERS:
+        origin = "run.env.packager" if profile.packager else f"{stage.script}: [tool.runspec.run] packager"
+        allowed = ", ".join(PACKAGERS)
+        raise ConfigError(f"{stage.name}: {origin} = {name!r}; allowed: {allowed}.{did_you_mean(name, PACKAGERS)}")
     if profile.executor == "local":
         check_requirements(stage.name, job_config)
 
@@ -96,16 +103,26 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
     profile = check_without_inputs(stage, job_config, runspec)
-    extract_train_config(job_config, for_remote=False)
     store = LocalStore(options.store_root)
     for slot, type_name in runspec.artifacts.inputs.items():
         if slot not in given or is_overridden(slot, job_config):
             resolve_slot(stage, slot, type_name, job_config, store)
     if profile.executor != "slurm":
+        check_store(store, runspec)
         return None
     check_path(options.work_root(profile).absolute())
     python_path(stage.script, packager_of(runspec, profile))  # refuses what cannot be packaged
     return profile, build_spec(stage, runspec, profile, options)
+
+
+def check_store(store: LocalStore, runspec: nemo_runspec.Runspec) -> None:
+    """Raise StoreError if what the script makes could not be published; creates nothing."""
+    there = next(path for path in (store.root, *store.root.parents) if path.exists())
+    if runspec.artifacts.output_name and not os.access(there, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"artifact store {store.root}: {there} cannot be written to; make it a directory you can write, "
+            "or set NEMOTRON_STORE to one"
+        )
 
 
 def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runspec) -> DictConfig:
@@ -171,40 +188,65 @@ def pin_inputs(
 
 
 def check_complete(stage: Stage, job_config: DictConfig) -> None:
-    """Raise ConfigError for the first key that the config leaves to the user (`???`) and nobody set."""
-    for key in sorted(OmegaConf.missing_keys(job_config)):
+    """Raise ConfigError for the first key that the config leaves to the user (`???`) or refers to, and nobody set."""
+    config = plain_container(job_config)
+    config["run"] = {key: value for key, value in config["run"].items() if key != "cli"}
+    left = [key for key, value in leaves_of(config) if value == "???"]
+    if left:
         raise ConfigError(
-            f"{stage.name}: {key} is not set (??? in config {job_config.run.cli.config!r}); "
-            f"give {stage.name}.{key}=VALUE"
+            f"{stage.name}: {left[0]} is not set (??? in config {job_config.run.cli.config!r}); "
+            f"give {left[0]}=VALUE, in a pipeline {stage.name}.{left[0]}=VALUE"
         )
+    extract_train_config(job_config)
 
 
 def is_overridden(slot: str, job_config: DictConfig) -> bool:
     """Whether the command line names the artifact of this slot."""
-    return f"run.{slot}" in {item.partition("=")[0].lstrip("+") for item in job_config.run.cli.dotlist}
+    return f"run.{slot}" in {item.partition("=")[0].lstrip("+") for item in overrides_of(job_config)}
 
 
 def resolve_slot(stage: Stage, slot: str, type_name: str, job_config: DictConfig, store: LocalStore) -> ArtifactRef:
-    """The artifact that the config names for the slot."""
+    """The artifact that the config names for the slot.
+
+    Raises:
+        ConfigError: it names none.
+        ArtifactError: there is no such artifact, or it is of another type.
+    """
     requested = OmegaConf.select(job_config, f"run.{slot}")
     if not requested:
         raise ConfigError(f"{stage.name}: run.{slot} is not set; give run.{slot}=NAME:VERSION ({type_name})")
-    return store.resolve(str(requested), expected_type=type_name)
+    try:
+        return store.resolve(str(requested), expected_type=type_name)
+    except ArtifactError as error:
+        raise type(error)(f"{stage.name}: run.{slot} = {requested}: {error}") from error
 
 
 def find_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> dict[str, Path]:
     """Each input file that the config names, by its place there."""
     found: dict[str, Path] = {}
+    origin = f"(from config {job_config.run.cli.config!r})"
     for key in runspec.artifacts.sources:
-        for position, source in enumerate(OmegaConf.select(job_config, key) or []):
-            path = Path(source["path"] if isinstance(source, DictConfig) else source)
-            if not path.is_file():
-                raise DataError(
-                    f"{stage.name}: {key}.{position}.path: {path} is not a file (from config "
-                    f"{job_config.run.cli.config!r}); give a UTF-8 text file with {key}.{position}.path=FILE"
-                )
-            found[f"{key}.{position}"] = path
+        try:
+            given = OmegaConf.select(job_config, key) or []
+            sources = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{stage.name}: {key} {origin}: {str(error).splitlines()[0]}") from error
+        if not isinstance(sources, list):
+            raise ConfigError(f"{stage.name}: {key} = {sources!r} {origin}; expected a list of files")
+        for position, source in enumerate(sources):
+            place = f"{key}.{position}"
+            if isinstance(source, dict):
+                found[place] = _check_source(stage, source.get("path"), f"{place}.path", origin)
+            else:
+                found[place] = _check_source(stage, source, place, origin)
     return found
+
+
+def _check_source(stage: Stage, path: object, place: str, origin: str) -> Path:
+    if isinstance(path, str) and Path(path).is_file():
+        return Path(path)
+    kind = "a directory" if isinstance(path, str) and Path(path).is_dir() else "not a file"
+    raise DataError(f"{stage.name}: {place}: {path} is {kind} {origin}; give a UTF-8 text file with {place}=FILE")
 
 
 def output_name(runspec: nemo_runspec.Runspec) -> str:

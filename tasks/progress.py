@@ -11,19 +11,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING
 
 from nemo_runspec.metrics_log import read_metrics
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
@@ -61,6 +54,16 @@ def _number(value: float) -> str:
 
 
 def _follow_bar(stage: str, path: Path, stop: threading.Event) -> None:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description:20}"),
         BarColumn(),
@@ -84,6 +87,8 @@ def _update(progress: Progress, task: TaskID, path: Path) -> None:
 
 
 def _follow_lines(stage: str, path: Path, stop: threading.Event) -> None:
+    from rich.console import Console
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"{stage}: started")
     shown_step, shown_at, started = 0.0, time.monotonic(), time.monotonic()

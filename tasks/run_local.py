@@ -51,7 +51,7 @@ def run_process(
     nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
     command = build_local_command(plan.runspec, str(train_path), nproc=nproc, passthrough=options.passthrough)
     profile_env = OmegaConf.select(plan.job_config, "run.env.env_vars") or {}
-    extra = {"OMP_NUM_THREADS": "1", **{str(k): str(v) for k, v in profile_env.items()}, **env}
+    extra = {"OMP_NUM_THREADS": "1", **plan.runspec.env, **{str(k): str(v) for k, v in profile_env.items()}, **env}
     log_path = plan.work_dir / "log.txt"
     begin = local.log_size(log_path)
     process = local.start(command, env=extra, log_path=log_path, inherited_fd=lock_fd)

@@ -10,7 +10,7 @@ from nemo_runspec.profiles import Profile
 
 API = "docs/api.md"
 OPTIONS = doctest.ELLIPSIS
-NOT_FOR_USERS = {"extra", "packager"}
+NOT_FOR_USERS = {"extra"}
 
 
 @pytest.mark.parametrize("field", sorted(Profile.model_fields.keys() - NOT_FOR_USERS))

@@ -143,10 +143,10 @@ def _unknown(arg: str, rest: Sequence[str]) -> ConfigError:
     known = [*VALUE_OPTIONS, *FLAGS, "--help"]
     key = name.lstrip("-").replace("-", "_")
     shown = value or (rest[0] if rest and not rest[0].startswith("-") else "VALUE")
-    override = f"to change a setting give {key}={shown}; " if re.fullmatch(r"[A-Za-z_][\w.]+", key) else ""
+    override = f"To change a setting give {key}={shown}; to" if re.fullmatch(r"[A-Za-z_][\w.]+", key) else "To"
     close = difflib.get_close_matches(name, [option for option in known if option.startswith("--")], n=1, cutoff=0.7)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     return ConfigError(
         f"option {name}: unknown; allowed: {', '.join(known)}.{guess} "
-        f"{override}to hand it to the script put it after --: -- {arg}"
+        f"{override} hand it to the script put it after --: -- {arg}"
     )

@@ -80,8 +80,4 @@ def get_cli_config(config_path: str | Path | None = None) -> DictConfig | None:
 
 def _settings(name: str, config_path: str | Path | None) -> DictConfig | None:
     table = load_env_file(config_path).get(name)
-    if table is None:
-        return None
-    if not isinstance(table, dict):
-        raise ConfigError(f"{find_env_file(config_path)}: {name} = {table!r}; expected a table [{name}]")
-    return OmegaConf.create(table)
+    return None if table is None else OmegaConf.create(table)

@@ -27,7 +27,8 @@ def find_env_file(path: str | Path | None = None) -> Path | None:
     if named:
         if not Path(named).is_file():
             origin = "given" if path else "from $NEMOTRON_ENV_FILE"
-            raise ConfigNotFound(f"{named}: no such profile file ({origin})")
+            step = "name another" if path else "create it, or unset that variable"
+            raise ConfigNotFound(f"{named}: no such profile file ({origin}); {step}")
         return Path(named)
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -43,20 +44,28 @@ def load_env_file(path: str | Path | None = None) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file is named and missing.
-        ValueError: bad TOML, with file and line.
+        ValueError: bad TOML, with file and line; or something else than a table at the top.
     """
     found = find_env_file(path)
     if found is None:
         return {}
     try:
-        return tomllib.loads(found.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(found.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{found}: bad TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{found}: {error.strerror}; make it a file you can read") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{found}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{found}: {name} = {table!r}; expected a table [{name}]")
+    return tables
 
 
 def profile_tables(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Those of env.toml's tables that are profiles, by name."""
-    return {name: table for name, table in tables.items() if name not in SETTINGS_TABLES and isinstance(table, dict)}
+    return {name: table for name, table in tables.items() if name not in SETTINGS_TABLES}
 
 
 def profile_layers(tables: Mapping[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
@@ -73,7 +82,7 @@ def profile_layers(tables: Mapping[str, Any], name: str, path: Path) -> list[dic
         if not isinstance(wanted, str) or wanted not in profiles:
             raise _not_found(wanted, path, list(profiles), child=chain[-1] if chain else None)
         if wanted in chain:
-            raise ConfigError(f"{path}: profile {name!r}: cyclic extends: {' → '.join([*chain, wanted])}")
+            raise ConfigError(f"{path}: profile {name!r}: cyclic extends: {' → '.join([*chain, wanted])}; remove one")
         chain.append(wanted)
         layer = dict(profiles[wanted])
         wanted = layer.pop("extends", None)

@@ -84,7 +84,9 @@ class ProfileFields(BaseModel):
         default=None, description="Absolute path for job directories, on a file system that all nodes share"
     )
     python: str | None = Field(default=None, description="Python interpreter on the nodes; this one by default")
-    packager: str | None = Field(default=None, description="How the code travels; accepted for NeMo-Run's profiles")
+    packager: str | None = Field(
+        default=None, description="What code travels: pattern, code or self_contained; by default what the script says"
+    )
     tunnel: Literal["local", "ssh"] = Field(
         default="local", description="How Slurm's programs are reached: on this machine, or on `host` by ssh"
     )

@@ -136,7 +136,8 @@ def _parse_foreign(given: dict[str, Any], unknown: dict[str, Any], origin: str) 
 
 
 def _refusal(origin: str, problems: list[str]) -> ConfigError:
-    return ConfigError(f"{origin}: {'; '.join(dict.fromkeys(problems))}. Correct this in the profile")
+    said = "; ".join(dict.fromkeys(problems))
+    return ConfigError(f"{origin}: {said}{'' if said.endswith('?') else '.'} Correct this where it is set")
 
 
 def _describe_unknown(key: str, value: Any, own: set[str]) -> str:

@@ -47,38 +47,40 @@ class RecipeScripts:
 def find_recipe_scripts(folders: Sequence[Path]) -> RecipeScripts:
     """The recipe scripts below the directories; of two of the same command that of the earlier directory counts.
 
-    Two in the same directory are a problem of both.
+    Two in the same directory are a problem of both, and so are a command and a group of the same name. Across
+    directories it is one of the earlier: what lies in the later ones, which others may use too, goes on.
     """
-    by_command: dict[tuple[str, ...], RecipeScript] = {}
+    scripts: list[RecipeScript] = []
     problems: dict[Path, RunspecError] = {}
     seen: set[Path] = set()
     for folder in folders:
         for path in _candidates(folder, seen):
             try:
-                script = _read(path, folder)
-                _add(script, by_command)
+                scripts.append(_read(path, folder))
             except RunspecError as error:
                 problems[path] = error
+    by_command: dict[tuple[str, ...], RecipeScript] = {}
+    for script in scripts:
+        clash = next(filter(None, (_clash(script, other, folders) for other in scripts)), None)
+        if clash is None:
+            by_command.setdefault(script.command, script)
+        else:
+            problems[script.runspec.script_path] = clash
     return RecipeScripts(by_command=by_command, problems=problems)
 
 
-def _add(script: RecipeScript, by_command: dict[tuple[str, ...], RecipeScript]) -> None:
-    for command, other in by_command.items():
-        shorter = min(len(command), len(script.command))
-        if command[:shorter] != script.command[:shorter]:
-            continue
-        if len(command) != len(script.command):
-            raise ConfigError(
-                f"{script.runspec.script_path}: [tool.runspec] name = {'/'.join(script.command)!r} is both a command "
-                f"and a group with {'/'.join(command)!r} ({other.runspec.script_path}); rename one of them"
-            )
-        if other.folder == script.folder:
-            raise ConfigError(
-                f"{script.runspec.script_path}: [tool.runspec] name = {'/'.join(command)!r} is the name of "
-                f"{other.runspec.script_path}, too; rename one of them"
-            )
-        return
-    by_command[script.command] = script
+def _clash(script: RecipeScript, other: RecipeScript, folders: Sequence[Path]) -> ConfigError | None:
+    """Why the script cannot be a command beside the other one."""
+    shorter = min(len(other.command), len(script.command))
+    if script is other or other.command[:shorter] != script.command[:shorter]:
+        return None
+    name, path = "/".join(script.command), other.runspec.script_path
+    said = f"{script.runspec.script_path}: [tool.runspec] name = {name!r} is"
+    if len(other.command) == len(script.command):
+        return ConfigError(f"{said} that of {path}, too; rename one of them") if other.folder == script.folder else None
+    if folders.index(script.folder) > folders.index(other.folder):
+        return None
+    return ConfigError(f"{said} both a command and a group with {'/'.join(other.command)!r} ({path}); rename one")
 
 
 def _read(path: Path, folder: Path) -> RecipeScript:

@@ -121,7 +121,11 @@ def parse(script_path: str | Path) -> Runspec:
 
 
 def _read_table(path: Path) -> dict[str, Any]:
-    blocks = [m for m in _BLOCK.finditer(path.read_text(encoding="utf-8")) if m["type"] == "script"]
+    try:
+        script = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    blocks = [m for m in _BLOCK.finditer(script) if m["type"] == "script"]
     if len(blocks) != 1:
         raise ConfigError(f"{path}: expected one PEP 723 block '# /// script', found {len(blocks)}")
     text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines(True))

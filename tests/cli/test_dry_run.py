@@ -96,7 +96,7 @@ def test_what_would_be_refused_is_said_after_what_is_known(project: HelloProject
 
     assert done.returncode == 2
     assert "train_iters: 205" in done.stdout
-    assert done.stderr.startswith("error: no artifact 'nano3-sft-data' in ")
+    assert done.stderr.startswith("error: sft: run.data = nano3-sft-data:latest: no artifact 'nano3-sft-data' in ")
     assert not project.home.exists()
 
 

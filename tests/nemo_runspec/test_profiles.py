@@ -173,7 +173,7 @@ def test_a_wrong_field_is_refused_in_one_line(table: dict[str, Any], message: st
 
 
 def test_all_wrong_fields_are_told_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"parition = 'x'.*nodes = 0.*mem = '1 G'.*Correct this in the profile$"):
+    with pytest.raises(ConfigError, match=r"parition = 'x'.*nodes = 0.*mem = '1 G'.*Correct this where it is set$"):
         parse(parition="x", nodes=0, mem="1 G")
 
 

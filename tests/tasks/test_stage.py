@@ -120,7 +120,9 @@ def test_an_artifact_of_another_type_is_refused(tmp_path: Path) -> None:
 
 def test_a_value_left_to_the_user_is_refused_by_key(tmp_path: Path) -> None:
     stage = write_recipe(tmp_path, config=CONFIG.replace("hello", "???"))
-    with pytest.raises(ConfigError, match=r"data_prep: text is not set .*give data_prep\.text=VALUE"):
+    with pytest.raises(
+        ConfigError, match=r"data_prep: text is not set .*give text=VALUE, in a pipeline data_prep\.text=VALUE"
+    ):
         run_stage(stage, options(tmp_path), {})
 
 

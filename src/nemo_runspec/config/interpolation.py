@@ -12,6 +12,7 @@ from nemo_runspec.errors import ConfigError
 REMOTE_CODE_DIR = "/nemo_run/code"
 REMOTE_RUN_DIR = "/nemo_run"
 RUN_REFERENCE = re.compile(r"(?<!\\)\$\{run\.([A-Za-z0-9_.-]+)\}")
+_REFERENCE = re.compile(r"(?<!\\)\$\{([A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)\}")
 _PWD = re.compile(r"\$\{oc\.env:PWD(,[^{}]*)?\}")
 _RUN_DIR = re.compile(r"\$\{oc\.env:NEMO_RUN_DIR(,[^{}]*)?\}")
 
@@ -30,6 +31,11 @@ def resolve_run_interpolations(obj: Any, run: Mapping[str, Any]) -> Any:
 def find_run_interpolations(obj: Any) -> list[str]:
     """The `${run.KEY}` left in `obj`, as KEY."""
     return [key for text in _strings(obj) for key in RUN_REFERENCE.findall(text)]
+
+
+def find_references(obj: Any) -> list[str]:
+    """The `${KEY}` in `obj`, as KEY; not those of a resolver."""
+    return [key for text in _strings(obj) for key in _REFERENCE.findall(text)]
 
 
 def rewrite_paths_for_remote(obj: Any, repo_root: str | PurePath) -> Any:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_runspec.cli_context import GlobalContext
 from nemo_runspec.config.interpolation import (
+    find_references,
     find_run_interpolations,
     resolve_run_interpolations,
     rewrite_paths_for_remote,
@@ -41,17 +42,18 @@ def build_job_config(
     """Return the job config: the recipe's config, the profile over `run.env`, provenance, the overrides last.
 
     Raises:
-        ValueError: an override does not fit, or env.toml cannot be read.
+        ValueError: an override does not fit, `run` or a part of it is no section, or env.toml cannot be read.
     """
     config = _to_dict(train_config)
-    run = dict(config.get("run") or {})
+    run = dict(_section(config, "run", ctx))
     script = Path(script_path).resolve()
     wandb = get_wandb_config()
     artifacts = get_artifacts_config()
     if env_profile is not None or "env" in run:
-        run["env"] = merge_profile(run.get("env") or {}, _to_dict(env_profile) if env_profile is not None else {})
+        own = _section(config, "run.env", ctx)
+        run["env"] = merge_profile(own, _to_dict(env_profile) if env_profile is not None else {})
     if wandb is not None:
-        run["wandb"] = {**_to_dict(wandb), **(run.get("wandb") or {})}
+        run["wandb"] = {**_to_dict(wandb), **_section(config, "run.wandb", ctx)}
     run |= {
         "mode": ctx.mode,
         "profile": ctx.profile,
@@ -64,11 +66,11 @@ def build_job_config(
         "recipe": {"name": recipe_name, "script": str(script), "dir": str(script.parent)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": describe_git(script.parent),
-        "packages": describe_packages(),
+        "packages": dict(describe_packages()),
     }
     config["run"] = run
     if artifacts is not None:
-        config["artifacts"] = {**_to_dict(artifacts), **(config.get("artifacts") or {})}
+        config["artifacts"] = {**_to_dict(artifacts), **_section(config, "artifacts", ctx)}
     return apply_dotlist_overrides(OmegaConf.create(config), ctx.dotlist, strict=False)
 
 
@@ -93,15 +95,21 @@ def extract_train_config(
     For a remote run, paths under `repo_root` (the working directory by default) become those of the packaged code.
 
     Raises:
-        ValueError: `${run.KEY}` names a key that is not set.
+        ValueError: `${run.KEY}` or `${KEY}` names a key that is not set.
     """
     config = _to_dict(job_config)
     run = config.pop("run", None) or {}
     references = {key: value for key, value in run.items() if key not in RUN_KEYS and isinstance(value, str)}
+    name = (run.get("cli") or {}).get("config")
+    origin = f"config {name!r}" if name else "config"
     resolved = resolve_run_interpolations(config, run)
     for key in find_run_interpolations(resolved):
         known = list(_dotted(run))
-        raise ConfigError(f"config: ${{run.{key}}}: run.{key} is not set; give run.{key}=…{did_you_mean(key, known)}")
+        raise ConfigError(f"{origin}: ${{run.{key}}}: run.{key} is not set; give run.{key}=…{did_you_mean(key, known)}")
+    for key in find_references(resolved):
+        if not _has(resolved, key.split(".")):
+            hint = did_you_mean(key, _dotted(resolved))
+            raise ConfigError(f"{origin}: ${{{key}}}: it has no {key}; add it, or correct the name.{hint}")
     if for_remote:
         resolved = rewrite_paths_for_remote(resolved, Path(repo_root or Path.cwd()).resolve())
     if references:
@@ -137,6 +145,27 @@ def generate_job_dir(name: str, base_dir: str | Path | None = None) -> Path:
             continue
         return path
     raise AssertionError("unreachable: itertools.count does not end")
+
+
+def _section(config: Mapping[str, Any], place: str, ctx: GlobalContext) -> Mapping[str, Any]:
+    """The section of the config at that place, which is known to be below sections; empty if it is not there."""
+    value: Any = config
+    for part in place.split("."):
+        value = value.get(part) or {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"config {ctx.config or 'default'!r}: {place} = {value!r}; expected a section of `key: value`"
+        )
+    return value
+
+
+def _has(tree: Any, parts: Sequence[str]) -> bool:
+    """Whether the key is there; below a text, which may stand for something else, any is."""
+    if not parts or isinstance(tree, str):
+        return True
+    if isinstance(tree, list):
+        return parts[0].isdecimal() and int(parts[0]) < len(tree) and _has(tree[int(parts[0])], parts[1:])
+    return isinstance(tree, Mapping) and parts[0] in tree and _has(tree[parts[0]], parts[1:])
 
 
 def _to_dict(config: DictConfig) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def find_config_file(name: str, config_dir: str | Path) -> Path:
     for path in tried:
         if path.is_file():
             return path.resolve()
-    raise ConfigNotFound(f"config {name!r}: no such file; tried: {', '.join(map(str, tried))}; {_have(name, folder)}")
+    kind = "a directory, no file" if any(path.is_dir() for path in tried) else "no such file"
+    raise ConfigNotFound(f"config {name!r}: {kind}; tried: {', '.join(map(str, tried))}; {_have(name, folder)}")
 
 
 def load_config(path: str | Path) -> DictConfig:
@@ -57,8 +58,10 @@ def load_config(path: str | Path) -> DictConfig:
     layers = load_layers(path)
     try:
         merged = OmegaConf.merge(*(config for _, config in layers))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{layers[-1][0]}: does not merge over its defaults: {_first_line(error)}") from error
+    except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list over a section
+        raise ConfigError(
+            f"{layers[-1][0]}: does not merge over its defaults: {_first_line(error)}; give each key one kind"
+        ) from error
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -86,6 +89,9 @@ def _read(path: Path) -> DictConfig:
         raise ConfigNotFound(f"{path}: no such config file; {_have(path.stem, path.parent)}")
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"))
+        if not isinstance(root, yaml.MappingNode | None):
+            kind = "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
+            raise ConfigError(f"{path}: the top level is {kind}; expected `key: value` lines")
         config = OmegaConf.load(path)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -94,12 +100,14 @@ def _read(path: Path) -> DictConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: bad YAML: {_first_line(error)}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except (OmegaConfBaseException, OSError) as error:
-        raise ConfigError(f"{path}: {_first_line(error)}") from error
-    if not isinstance(config, DictConfig) or not isinstance(root, yaml.MappingNode | None):
-        kind = "a list" if isinstance(root, yaml.SequenceNode) else "text"
-        raise ConfigError(f"{path}: the top level is {kind}; expected `key: value` lines")
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{path}: bad interpolation: {_first_line(error)}; write ${{KEY}} or ${{RESOLVER:…}}, and \\${{ for text"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {_first_line(error)}; make it a file you can read") from error
+    assert isinstance(config, DictConfig)
     return config
 
 

@@ -29,8 +29,8 @@ def find_overridden(merged: Mapping[str, Any], layers: Sequence[Layer], *, own: 
 
     `layers` in the order in which they are merged.
     """
-    values = dict(_leaves(merged))
-    flat = [(origin, dict(_leaves(layer))) for origin, layer in layers]
+    values = dict(leaves_of(merged))
+    flat = [(origin, dict(leaves_of(layer))) for origin, layer in layers]
     found = []
     for key, value in values.items():
         given = [(origin, leaves[key]) for origin, leaves in flat if key in leaves]
@@ -47,7 +47,7 @@ def find_overridden(merged: Mapping[str, Any], layers: Sequence[Layer], *, own: 
 def dotlist_layer(dotlist: Sequence[str], merged: Mapping[str, Any]) -> dict[str, Any]:
     """What the overrides gave: the leaves of `merged` at or below their keys, by dotted key."""
     keys = [re.sub(r"\[(-?\d+)\]", r".\1", item.partition("=")[0].lstrip("+")).strip() for item in dotlist]
-    leaves = dict(_leaves(merged))
+    leaves = dict(leaves_of(merged))
     return {
         leaf: value for leaf, value in leaves.items() if any(leaf == key or leaf.startswith(f"{key}.") for key in keys)
     }
@@ -56,15 +56,16 @@ def dotlist_layer(dotlist: Sequence[str], merged: Mapping[str, Any]) -> dict[str
 def leaf_keys(tree: DictConfig) -> list[str]:
     """The dotted keys of all values, those of lists left out."""
     container = OmegaConf.to_container(tree, resolve=False)
-    return [key for key, _ in _leaves(container) if not re.search(r"\.\d+(\.|$)", key)]
+    return [key for key, _ in leaves_of(container) if not re.search(r"\.\d+(\.|$)", key)]
 
 
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys of a config with their values; empty sections and lists count as values."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from leaves_of(value, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(tree, list) and tree:
         for position, value in enumerate(tree):
-            yield from _leaves(value, f"{prefix}.{position}")
+            yield from leaves_of(value, f"{prefix}.{position}")
     else:
         yield prefix, tree

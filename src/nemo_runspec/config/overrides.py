@@ -64,7 +64,9 @@ def _apply(tree: dict[Any, Any], item: str, *, strict: bool) -> None:
             node[part] = {}
         elif not isinstance(current, dict | list):
             path = ".".join(parts[: depth + 1])
-            raise ConfigError(f"override {item!r}: {path} = {current!r} is a value, it has no {parts[depth + 1]!r}")
+            raise ConfigError(
+                f"override {item!r}: {path} = {current!r} is a value, it has no {parts[depth + 1]!r}; give {path}=…"
+            )
         node = node if last else node[_index(node, part)]
 
 
@@ -84,7 +86,10 @@ def _child(node: Any, part: str, *, item: str, where: str) -> Any:
     if not re.fullmatch(r"-?\d+", part):
         raise ConfigError(f"override {item!r}: {where} is a list; expected an index like {where}.0, got {part!r}")
     if not -len(node) <= int(part) < len(node):
-        raise ConfigError(f"override {item!r}: {where} has {len(node)} item(s); index {part} is out of range")
+        raise ConfigError(
+            f"override {item!r}: {where} has {len(node)} item(s); index {part} is out of range; "
+            f"to set the whole list give {where}=[…]"
+        )
     return node[int(part)]
 
 
@@ -129,7 +134,9 @@ def _fit_section(value: dict[Any, Any], current: dict[Any, Any], *, item: str, k
     fitted = dict(current)
     for name, each in value.items():
         if name not in current:
-            raise ConfigError(f"override {item!r}: unknown key '{key}.{name}'.{_suggest(f'{name}', current)}")
+            raise ConfigError(
+                f"override {item!r}: unknown key '{key}.{name}'; {_have(current, key)}{_suggest(f'{name}', current)}"
+            )
         fitted[name] = _fit(each, current[name], text=str(each), item=item, key=f"{key}.{name}")
     return fitted
 

@@ -8,7 +8,9 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 PACKAGES = (
@@ -47,7 +49,8 @@ def describe_git(folder: Path) -> dict[str, Any] | None:
     return {"sha": shas[0], "dirty": any(not line.startswith("#") for line in lines)}
 
 
-def describe_packages() -> dict[str, str]:
+@cache
+def describe_packages() -> Mapping[str, str]:
     """Versions of Python and of the packages that matter, where installed."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -55,7 +58,7 @@ def describe_packages() -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return MappingProxyType(versions)
 
 
 def hide_secrets(run: Any) -> Any:

@@ -17,7 +17,7 @@ import typer.main
 from nemo_runspec.errors import RunspecError
 from nemo_runspec.help_panels import Panel, PanelGroup
 from nemo_runspec.recipe_scripts import RecipeScripts
-from nemotron.cli.command_line import hoist, take_debug
+from nemotron.cli.command_line import UnknownCommand, hoist, take_debug
 from nemotron.cli.group import CONTEXT, CommandGroup, new_group
 from nemotron.cli.recipes import PIPE, PIPELINES, add_recipes, find_recipes
 
@@ -34,8 +34,10 @@ GROUPS = {
 }
 DOCTOR = "doctor"
 ABOUT_DOCTOR = "Check this installation and this project; exit code 1 if something cannot work."
+FAILED = 1
 REFUSED = 2
 INTERRUPTED = 130
+NO_COMMAND = "No such command"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         sys.stderr.write(f"error: {error}\n")
+        _say_notes(error)
         return getattr(error, "exit_code", REFUSED)
     except typer.TyperException as error:
         if debug:
@@ -56,8 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"interrupted{f': {interrupt}' if str(interrupt) else ''}\n")
         return INTERRUPTED
     except BrokenPipeError:  # `nemotron … | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python docs, signal: "Note on SIGPIPE"
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {error}; --debug shows where\n")
+        return FAILED
 
 
 def _run(args: list[str]) -> int:
@@ -66,7 +74,26 @@ def _run(args: list[str]) -> int:
     app = build_app(found, words=None if completes else args)
     commands = {*found.by_command, *((recipe, PIPE) for recipe in PIPELINES)}
     command = typer.main.get_command(app)
-    code = command.main(args=hoist(args, commands), prog_name="nemotron", standalone_mode=False)
+    try:
+        words = hoist(args, commands)
+        if completes:
+            command.main(args=words, prog_name="nemotron", standalone_mode=False)
+            return 0
+        return _invoke(command, words)
+    except (UnknownCommand, typer.TyperException) as error:
+        if isinstance(error, UnknownCommand) or error.format_message().startswith(NO_COMMAND):
+            for problem in found.problems.values():
+                error.add_note(f"note: no command is made of {problem}")
+        raise
+
+
+def _invoke(command: Any, words: list[str]) -> int:
+    """Do as `command.main`, which would swallow what a KeyboardInterrupt says."""
+    try:
+        with command.make_context("nemotron", words) as ctx:
+            code = command.invoke(ctx)
+    except typer.Exit as done:
+        code = done.exit_code
     return code if isinstance(code, int) else 0
 
 
@@ -132,7 +159,19 @@ def _say_usage(error: typer.TyperException) -> int:
     path = ctx.command_path if ctx else "nemotron"
     have = ""
     commands = getattr(ctx.command, "commands", None) if ctx else None
-    if commands and message.startswith("No such command"):
+    if commands and message.startswith(NO_COMMAND):
         have = f"; have: {', '.join(commands)}"
-    sys.stderr.write(f"error: {message}{have}; see {path} --help\n")
+    sys.stderr.write(f"error: {message}{_given(error)}{have}; see {path} --help\n")
+    _say_notes(error)
     return REFUSED
+
+
+def _given(error: typer.TyperException) -> str:
+    """`, got VALUE`: Typer has its values checked by pydantic, whose messages do not repeat them."""
+    found: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
+    return f", got {found[0]['input']!r}" if found and repr(found[0]["input"]) not in str(error.message) else ""
+
+
+def _say_notes(error: Exception) -> None:
+    for note in getattr(error, "__notes__", ()):
+        sys.stderr.write(f"{note}\n")

@@ -10,6 +10,10 @@ from nemo_runspec.errors import ConfigError
 Command = tuple[str, ...]
 
 
+class UnknownCommand(ConfigError):
+    """There is no recipe command for the options that were given."""
+
+
 def take_debug(args: Sequence[str]) -> tuple[list[str], bool]:
     """The arguments without `--debug`, and whether it was there before a `--`."""
     ours, rest = _split_at_dashes(args)
@@ -23,7 +27,7 @@ def hoist(args: Sequence[str], commands: Collection[Command]) -> list[str]:
     ['nano3', 'sft', '-r', 'lab', 'train.lr=1', '-d']
 
     Raises:
-        ConfigError: there are such options and no recipe command.
+        UnknownCommand: there are such options and no recipe command.
     """
     ours, script_args = _split_at_dashes(args)
     path: Command = ()
@@ -55,7 +59,7 @@ def _without_command(
     known = sorted(" ".join(command) for command in commands if command[: len(path)] == path)
     where = f" after {' '.join(path)!r}" if path else ""
     found = f", found {rest[0]!r}" if rest else ""
-    raise ConfigError(
+    raise UnknownCommand(
         f"{' '.join(moved)}: belongs to a recipe command; expected one{where}{found}; have: {', '.join(known)}"
     )
 

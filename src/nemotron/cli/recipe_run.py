@@ -8,7 +8,7 @@ from nemo_runspec.errors import ConfigError
 from nemo_runspec.project import find_project
 from nemo_runspec.recipe_config import RecipeConfig
 from nemo_runspec.recipe_scripts import RecipeScript
-from nemotron.flows.command import new_run_id, run_or_follow, set_up, told
+from nemotron.flows.command import new_run_id, run_or_follow, set_up
 from nemotron.flows.run_control import say_left, wait_until_started
 from nemotron.flows.runs import RunRequest
 
@@ -62,7 +62,7 @@ def run_command(request: RunRequest, asked: RecipeConfig) -> int:
 def start(request: RunRequest, home: Path) -> int:
     """Run it, here or in the background; the exit code."""
     set_up(home)
-    code = told(lambda: run_or_follow(request, home, plain=False, detach=request.detached, say=say_left))
+    code = run_or_follow(request, home, plain=False, detach=request.detached, say=say_left)
     return wait_until_started(home, request.run_id) if request.detached and code == 0 else code
 
 
@@ -77,6 +77,6 @@ def _request(asked: RecipeConfig, *, recipe: str, script: str | None, default: s
         passthrough=tuple(asked.passthrough),
         profile=asked.profile,
         refresh=asked.ctx.refresh,
-        show_logs=asked.attached,
+        show_logs=asked.attached and (script is not None or asked.profile is not None),
         detached=not asked.attached,
     )

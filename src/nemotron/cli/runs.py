@@ -73,7 +73,8 @@ def show(run: str = RUN, as_json: bool = AS_JSON) -> None:
         return
     for key, value in record.items():
         if key != "stages":
-            typer.echo(f"{key:12} {' '.join(value) if isinstance(value, list) else value}")
+            shown = " ".join(value) if isinstance(value, list) else value
+            typer.echo(f"{key:12} {'' if shown is None else shown}".rstrip())
     for stage in stages:
         typer.echo(f"\n{stage.name}")
         for line in (*map(describe_attempt, stage.attempts), *(f"log: {path}" for path in stage.logs())):

@@ -9,7 +9,7 @@ from pathlib import Path
 import nemo_runspec
 from nemo_runspec.errors import ConfigError
 from nemo_runspec.slurm.squash import squash_image
-from nemotron.flows.pipelines import build_pipeline, new_pipeline
+from nemotron.flows.pipelines import new_pipeline
 from nemotron.flows.runs import RunRequest
 from nemotron.tasks.job_request import effective_profile
 from nemotron.tasks.plan import merge_config
@@ -23,8 +23,7 @@ def with_squashed_images(request: RunRequest, home: Path) -> RunRequest:
         ConfigError: no stage has an image.
         RunspecError: the run would be refused anyway, or enroot failed.
     """
-    new_pipeline(request, project_dir=home.parent)
-    pipeline = build_pipeline(request, project_dir=home.parent)
+    pipeline = new_pipeline(request, project_dir=home.parent)
     made: dict[str, Path] = {}
     added = []
     for name in pipeline.scripts:

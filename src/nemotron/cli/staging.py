@@ -18,7 +18,7 @@ from nemo_runspec.errors import RequirementError
 from nemo_runspec.execution import build_local_command
 from nemo_runspec.slurm.hosts import Host
 from nemo_runspec.slurm.job_script import check_path, split_script
-from nemotron.flows.pipelines import build_pipeline, new_pipeline
+from nemotron.flows.pipelines import new_pipeline
 from nemotron.flows.runs import RunRequest
 from nemotron.tasks.code_snapshot import pack_code, script_place
 from nemotron.tasks.job_files import JobFiles, build_job_files, job_environment
@@ -54,8 +54,7 @@ def stage_run(request: RunRequest, home: Path) -> int:
     Raises:
         RunspecError: what a run would be refused for, or the copy failed.
     """
-    new_pipeline(request, project_dir=home.parent)
-    pipeline = build_pipeline(request, project_dir=home.parent)
+    pipeline = new_pipeline(request, project_dir=home.parent)
     name = request.stage_name()
     options = pipeline.stage_options(name)
     plan = plan_stage(pipeline.stage(name), options, {}, LocalStore(options.store_root))

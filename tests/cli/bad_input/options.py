@@ -16,7 +16,7 @@ COMMANDS = (
     bad("unknown-option-of-runs-list", "runs list --jsno", "--jsno", "--json", "nemotron runs list --help"),
     bad("unknown-option-of-artifacts-show", "artifacts show x --jsno", "--jsno", "--json", "artifacts show --help"),
     bad("unknown-option-of-doctor", "doctor --jsno", "--jsno", "--json", "nemotron doctor --help"),
-    bad("argument-too-many", "doctor now", "'now'", "nemotron doctor --help"),
+    bad("argument-too-many", "doctor now", "(now)", "nemotron doctor --help"),
     bad("argument-missing", "artifacts show", "REF", "nemotron artifacts show --help"),
     bad("argument-missing-of-cancel", "runs cancel", "RUN", "nemotron runs cancel --help"),
     bad("argument-missing-of-env-check", "env check", "NAME", "nemotron env check --help"),
@@ -25,7 +25,7 @@ COMMANDS = (
     bad("option-alone", "--dry-run", "--dry-run", "belongs to a recipe command", "have: ", "nano3 pipe"),
     bad("option-of-a-recipe-before-runs", "-r lab runs list", "-r lab", "recipe command", "'runs'", "nano3 sft"),
     bad("override-before-no-command", "train.lr=1 nano3 stf", "train.lr=1", "'stf'", "have: nano3 data prep pretrain"),
-    bad("override-of-a-group", "runs list a=b", "'a=b'", "nemotron runs list --help"),
+    bad("override-of-a-group", "runs list a=b", "(a=b)", "nemotron runs list --help"),
 )
 VALUES = (
     bad("config-without-value", "nano3 sft -c", "option -c", "needs a value", "-c NAME"),

@@ -8,21 +8,42 @@ ENV_FILE = (
     bad("no-env-toml-batch", f"{DATA} --batch lab", "profile 'lab'", "no env.toml in <project>", "table [lab]"),
     bad("no-env-toml-dry-run", f"{DATA} -r lab -d", "profile 'lab'", "no env.toml", "table [lab]", shows=True),
     bad("no-env-toml-stage", f"{DATA} -r lab --stage", "profile 'lab'", "no env.toml in <project>", "table [lab]"),
-    profile("profile-unknown", "", "profile 'lba' not found", "have: lab", "mean 'lab'?", "[lba]", command=f"{DATA} -r lba"),
+    profile(
+        "profile-unknown", "", "profile 'lba' not found", "have: lab", "mean 'lab'?", "[lba]", command=f"{DATA} -r lba"
+    ),
     profile("env-toml-bad", "executor = local", "env.toml: bad TOML", "line 2"),
     bad("env-toml-binary", f"{DATA} -r lab", "env.toml", "not UTF-8", files={"env.toml": b"\xff\xfe"}),
+    bad("env-toml-is-a-directory", f"{DATA} -r lab", "no env.toml", "table [lab]", files={"env.toml/x": ""}),
     bad("profile-no-table", f"{DATA} -r lab", "lab = 7", "expected a table [lab]", files={"env.toml": "lab = 7\n"}),
     bad("profile-is-settings", f"{DATA} -r wandb", "profile 'wandb'", "have: none", files={"env.toml": "[wandb]\n"}),
     bad("wandb-no-table", DATA, "wandb = 7", "expected a table [wandb]", files={"env.toml": "wandb = 7\n"}),
     profile("extends-unknown", 'extends = "bsae"\n[base]', "'lab' extends 'bsae'", "have: lab, base", "mean 'base'?"),
-    profile("extends-cyclic", 'extends = "b"\n[b]\nextends = "lab"', "cyclic extends: lab → b → lab", "'lab'"),
+    profile(
+        "extends-cyclic", 'extends = "b"\n[b]\nextends = "lab"', "cyclic extends: lab → b → lab", "'lab'", "remove one"
+    ),
     profile("extends-number", "extends = 7", "profile 'lab' extends 7", "have: lab"),
-    profile("variable-unset", 'account = "${oc.env:NO_SUCH}"', "${oc.env:NO_SUCH}", "not set", "profile 'lab'", "set it"),
-    bad("env-file-missing", f"{DATA} -r lab", "/no/env.toml", "$NEMOTRON_ENV_FILE", "unset", env={"NEMOTRON_ENV_FILE": "/no/env.toml"}),
+    profile(
+        "variable-unset", 'account = "${oc.env:NO_SUCH}"', "${oc.env:NO_SUCH}", "not set", "profile 'lab'", "set it"
+    ),
+    bad(
+        "env-file-missing",
+        f"{DATA} -r lab",
+        "/no/env.toml",
+        "$NEMOTRON_ENV_FILE",
+        "unset",
+        env={"NEMOTRON_ENV_FILE": "/no/env.toml"},
+    ),
 )
 FIELDS = (
     profile("field-unknown", "ndoes = 2", "'lab'", "ndoes = 2", "no such field", "mean 'nodes'?", "Correct this"),
-    profile("executor-unknown", 'executor = "slrum"', "'lab'", "executor = 'slrum'", "allowed: local, slurm", "mean 'slurm'?"),
+    profile(
+        "executor-unknown",
+        'executor = "slrum"',
+        "'lab'",
+        "executor = 'slrum'",
+        "allowed: local, slurm",
+        "mean 'slurm'?",
+    ),
     profile("executor-number", "executor = 7", "'lab'", "executor = 7", "expected a valid string", "Correct this"),
     slurm("nodes-zero-in-a-profile", "nodes = 0", "'lab'", "nodes = 0", "greater than or equal to 1", "Correct this"),
     slurm("nodes-text", 'nodes = "two"', "'lab'", "nodes = 'two'", "expected a valid integer", "Correct this"),
@@ -56,25 +77,79 @@ FIELDS = (
     slurm("retries-negative", "failure_retries = -1", "failure_retries = -1", "greater than or equal to 0"),
     slurm("poll-too-often", "poll_interval_s = 0", "poll_interval_s = 0", "greater than or equal to 1"),
     slurm("exclusive-text", 'exclusive = "very"', "exclusive = 'very'", "expected a valid boolean"),
-    slurm("packager-unknown-in-a-profile", 'packager = "zip"', "packager 'zip'", "have: pattern, code"),
+    slurm("packager-unknown-in-a-profile", 'packager = "zip"', "packager = 'zip'", "allowed: pattern, code"),
     slurm("sbatch-twice", "sbatch = {}\nadditional_parameters = {}", "additional_parameters", "keep one of them"),
     profile("two-problems", "ndoes = 2\nnodes = 0", "ndoes = 2", "nodes = 0", "Correct this"),
 )
 FOREIGN = tuple(
     profile(
-        f"executor-{name}", f'executor = "{name}"', "profile 'lab'", f"executor '{name}'", "allowed: local, slurm", "Choose"
+        f"executor-{name}",
+        f'executor = "{name}"',
+        "profile 'lab'",
+        f"executor '{name}'",
+        "allowed: local, slurm",
+        "Choose",
     )
     for name in ("docker", "dgxcloud", "lepton", "skypilot", "kubeflow")
 )
 VARIABLES = (
-    bad("poll-interval-bad", DATA, "NEMOTRON_POLL_INTERVAL_S = 'often'", "valid number", "unset", env={"NEMOTRON_POLL_INTERVAL_S": "often"}),
-    bad("poll-interval-zero", DATA, "NEMOTRON_POLL_INTERVAL_S = '0'", "greater than", "unset", env={"NEMOTRON_POLL_INTERVAL_S": "0"}),
-    bad("store-is-a-file", DATA, "<project>/store", "NEMOTRON_STORE", env={"NEMOTRON_STORE": f"{HERE}/store"}, files={"store": ""}),
-    bad("store-below-a-file", DATA, "<project>/f/store", "NEMOTRON_STORE", env={"NEMOTRON_STORE": f"{HERE}/f/store"}, files={"f": ""}),
-    bad("store-unwritable", DATA, "/proc/store", "NEMOTRON_STORE", env={"NEMOTRON_STORE": "/proc/store"}),
-    bad("store-of-another-format", DATA, "format.json", "{'format': 9}", "allowed: ", "another NEMOTRON_STORE", files={".nemotron/artifacts/format.json": '{"format": 9}'}),
-    bad("store-of-nobody", "artifacts list", "~nobody-is-called-so/x", "NEMOTRON_STORE", env={"NEMOTRON_STORE": "~nobody-is-called-so/x"}),
-    bad("home-is-a-file", DATA, "<project>/.nemotron", "remove", files={".nemotron": ""}),
+    bad(
+        "poll-interval-bad",
+        DATA,
+        "NEMOTRON_POLL_INTERVAL_S = 'often'",
+        "valid number",
+        "unset",
+        env={"NEMOTRON_POLL_INTERVAL_S": "often"},
+    ),
+    bad(
+        "poll-interval-zero",
+        DATA,
+        "NEMOTRON_POLL_INTERVAL_S = '0'",
+        "greater than",
+        "unset",
+        env={"NEMOTRON_POLL_INTERVAL_S": "0"},
+    ),
+    bad(
+        "store-is-a-file",
+        DATA,
+        "<project>/store",
+        "NEMOTRON_STORE",
+        env={"NEMOTRON_STORE": f"{HERE}/store"},
+        files={"store": ""},
+    ),
+    bad(
+        "store-below-a-file",
+        DATA,
+        "<project>/f/store",
+        "NEMOTRON_STORE",
+        env={"NEMOTRON_STORE": f"{HERE}/f/store"},
+        files={"f": ""},
+    ),
+    bad(
+        "store-of-another-format",
+        DATA,
+        "format.json",
+        "{'format': 9}",
+        "allowed: ",
+        "another NEMOTRON_STORE",
+        files={".nemotron/artifacts/format.json": '{"format": 9}'},
+    ),
+    bad(
+        "store-of-nobody",
+        "artifacts list",
+        "~nobody-is-called-so/x",
+        "NEMOTRON_STORE",
+        env={"NEMOTRON_STORE": "~nobody-is-called-so/x"},
+    ),
+    bad(
+        "home-is-a-file-and-the-store-elsewhere",
+        DATA,
+        "<project>/.nemotron/runs",
+        "nothing was started",
+        env={"NEMOTRON_STORE": f"{HERE}/s"},
+        files={".nemotron": ""},
+    ),
+    bad("home-is-a-file", DATA, "<project>/.nemotron", "Not a directory", "NEMOTRON_STORE", files={".nemotron": ""}),
 )
 ENV_COMMANDS = (
     profile("env-show-unknown", "", "profile 'lba' not found", "have: lab", "mean 'lab'?", command="env show lba"),

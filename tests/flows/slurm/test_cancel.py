@@ -124,13 +124,13 @@ def test_a_cancel_of_a_deployed_run_ends_its_job(lab: LabProject, kind: str) -> 
 
 def test_a_job_outlives_its_orchestrators(lab: LabProject) -> None:
     """SIGTERM, then the same command, then SIGKILL, then --attach: one job does it all."""
-    first = lab.start(*lab.arguments(steps=40))
+    first = lab.start(*lab.arguments(steps=80))
     job = lab.wait_for_job()
     first.terminate()
     said, _ = first.communicate(timeout=30)
     assert first.returncode == -signal.SIGTERM
     assert_readable(said)
-    second = lab.start(*lab.arguments(steps=40))
+    second = lab.start(*lab.arguments(steps=80))
     output = second.stdout
     assert output is not None
     wait_until(lambda: f"pretrain: attached to {job.name}" in output.readline(), timeout_s=30)

@@ -1,0 +1,95 @@
+"""Artifacts that are not there, not of the right type, or damaged."""
+
+from bad_input.row import bad
+
+SFT = "nano3 sft -c tiny"
+ROWS = (
+    bad(
+        "artifact-none",
+        SFT,
+        "sft: run.data = nano3-sft-data:latest",
+        "have: none",
+        "Run the stage that makes it",
+        "NEMOTRON_STORE",
+    ),
+    bad(
+        "artifact-unknown",
+        f"{SFT} run.model=nano3-rl-model",
+        "run.model = nano3-rl-model",
+        "have: nano3",
+        "mean",
+        store=True,
+    ),
+    bad(
+        "artifact-version-unknown", f"{SFT} run.data=nano3-sft-data:v7", "'v7'", "have: v0", "latest, best", store=True
+    ),
+    bad(
+        "artifact-alias-unknown",
+        f"{SFT} run.data=nano3-sft-data:bets",
+        "'bets'",
+        "latest, best",
+        "mean 'best'?",
+        store=True,
+    ),
+    bad("artifact-malformed", f"{SFT} 'run.data=a b:c'", "'a b:c' is malformed", "give NAME, NAME:vN", store=True),
+    bad(
+        "artifact-empty",
+        f"{SFT} run.data=",
+        "run.data is not set",
+        "run.data=NAME:VERSION",
+        "SFTDataArtifact",
+        store=True,
+    ),
+    bad(
+        "artifact-of-another-type",
+        f"{SFT} run.data=nano3-pretrain-model:v0",
+        "nano3-pretrain-model:v0 is a ModelArtifact",
+        "expected SFTDataArtifact",
+        "of that type: nano3-sft-data",
+        "run.data",
+        store=True,
+    ),
+    bad(
+        "slot-unknown",
+        f"{SFT} run.modle=nano3-pretrain-model:v0",
+        "'run.modle'",
+        "have under run: data, model",
+        "mean 'run.model'?",
+        store=True,
+    ),
+    bad("slot-is-a-list", f"{SFT} 'run.data=[1]'", "run.data", "text", "a list", store=True),
+    bad(
+        "artifact-damaged",
+        SFT,
+        "nano3-pretrain-model:v1",
+        "v1.json is not a version record",
+        store=True,
+        files={".nemotron/artifacts/artifacts/nano3-pretrain-model/versions/v1.json": "{}"},
+    ),
+    bad(
+        "artifacts-show-unknown",
+        "artifacts show nano3-sft-dtaa",
+        "'nano3-sft-dtaa'",
+        "have: nano3",
+        "mean 'nano3-sft-data'?",
+        store=True,
+    ),
+    bad("artifacts-show-malformed", "artifacts show a:b:c", "'a:b:c' is malformed", "give NAME, NAME:vN"),
+    bad("artifacts-show-version", "artifacts show nano3-sft-data:v9", "'v9'", "have: v0", store=True),
+    bad("artifacts-lineage-unknown", "artifacts lineage x", "'x'", "have: none", "NEMOTRON_STORE"),
+    bad("artifacts-lineage-malformed", "artifacts lineage -- -x", "'-x' is malformed", "give NAME, NAME:vN"),
+    bad("artifacts-verify-unknown", "artifacts verify x", "'x'", "have: none", "NEMOTRON_STORE"),
+    bad("artifacts-verify-malformed", "artifacts verify ''", "'' is malformed", "give NAME, NAME:vN"),
+    bad("artifacts-list-unknown", "artifacts list x", "'x'", "have: nano3", store=True),
+    bad("artifacts-list-malformed", "artifacts list a/b", "'a/b' is malformed", "letters, digits"),
+    bad(
+        "artifacts-list-type",
+        "artifacts list --type ModleArtifact",
+        "--type 'ModleArtifact'",
+        "have: ModelArtifact",
+        "mean",
+        store=True,
+    ),
+    bad("artifacts-store-is-a-file", "artifacts list --store f", "<project>/f", "NEMOTRON_STORE", files={"f": ""}),
+    bad("artifacts-gc-wait", "artifacts gc --wait-s soon", "--wait-s", "'soon'", "valid number", "artifacts gc --help"),
+)
