@@ -1,5 +1,8 @@
 """What the shell offers for a recipe command."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,40 @@ def test_a_broken_config_offers_no_keys_and_says_nothing(project: HelloProject) 
     (project.folder / "recipes" / "hello" / "config" / "loud.yaml").write_text("a: [")
 
     assert offered(project, "nemotron hello train -c loud wo") == set()
+
+
+BASH = """
+source <(nemotron --show-completion bash)
+COMP_WORDS=({words})
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_nemotron_completion nemotron
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "replies"),
+    [
+        ("nemotron hello train -c l", {"loud"}),
+        ("nemotron nano3 sft run.model = hello", {"hello-model", "hello-model:latest", "hello-model:v0"}),
+        ("nemotron nano3 sft run.model = hello-model : v", {"v0"}),
+        ("nemotron nano3 sft run.model =", {"hello-model", "hello-model:latest", "hello-model:v0"}),
+        ("nemotron artifacts show hello-model : l", {"latest"}),
+    ],
+)
+def test_bash_which_splits_words_at_signs_completes_them_too(
+    project: HelloProject, words: str, replies: set[str]
+) -> None:
+    project.run("hello", "train")
+    programs = Path(sys.executable).parent
+
+    done = subprocess.run(
+        ["bash", "-c", BASH.format(words=words)],
+        cwd=project.folder,
+        env=project.environment() | {"PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert set(done.stdout.split()) == replies, done.stderr

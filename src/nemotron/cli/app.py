@@ -17,12 +17,12 @@ import typer.main
 from nemo_runspec.errors import RunspecError
 from nemo_runspec.help_panels import Panel, PanelGroup
 from nemo_runspec.recipe_scripts import RecipeScripts
+from nemotron.cli.bash_completion import VARIABLE, bash_words
 from nemotron.cli.command_line import UnknownCommand, hoist, take_debug
 from nemotron.cli.group import CONTEXT, CommandGroup, new_group
 from nemotron.cli.recipes import PIPE, PIPELINES, add_recipes, find_recipes
 
 ABOUT = "Train, tune and align models by recipes: on this machine, on a Slurm cluster, or as durable Prefect flows."
-COMPLETE_VARIABLE = "_NEMOTRON_COMPLETE"
 COMPLETION = {
     "--install-completion": "Install completion for the current shell",
     "--show-completion": "Show it, to copy or to change it",
@@ -70,14 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     found = find_recipes()
-    completes = COMPLETE_VARIABLE in os.environ or any(arg in args for arg in COMPLETION)
+    completes = VARIABLE in os.environ or any(arg in args for arg in COMPLETION)
     app = build_app(found, words=None if completes else args)
     commands = {*found.by_command, *((recipe, PIPE) for recipe in PIPELINES)}
     command = typer.main.get_command(app)
     try:
         words = hoist(args, commands)
         if completes:
-            command.main(args=words, prog_name="nemotron", standalone_mode=False)
+            with bash_words():
+                command.main(args=words, prog_name="nemotron", standalone_mode=False)
             return 0
         return _invoke(command, words)
     except (UnknownCommand, typer.TyperException) as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nemo_runspec.checks import Check, failed, passed, warned
+from nemo_runspec.recipe_command import config_names
 from nemo_runspec.recipe_scripts import RecipeScript
-from nemo_runspec.recipe_typer import config_names
 from nemotron.cli.recipes import find_recipes, recipe_folders
 
 
