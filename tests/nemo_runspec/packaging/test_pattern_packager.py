@@ -13,10 +13,10 @@ from nemo_runspec.packaging import PatternPackager, recipe_root
 @pytest.mark.parametrize(
     ("script", "root"),
     [
-        ("/work/recipes/nano3/stage1_sft/data_prep.py", "/work/recipes/nano3"),
-        ("/work/recipes/embed/a/b/train.py", "/work/recipes/embed"),
-        ("/work/recipes/embed/train.py", "/work/recipes/embed"),
-        ("/work/recipe/stage0/train.py", "/work/recipe"),
+        ("/proj/recipes/nano3/stage1_sft/data_prep.py", "/proj/recipes/nano3"),
+        ("/proj/recipes/embed/a/b/train.py", "/proj/recipes/embed"),
+        ("/proj/recipes/embed/train.py", "/proj/recipes/embed"),
+        ("/proj/recipe/stage0/train.py", "/proj/recipe"),
         ("/proj/train.py", "/proj"),
         ("/stage0/train.py", "/stage0"),
         ("/proj/prep/train.py", "/proj/prep"),
