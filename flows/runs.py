@@ -59,11 +59,12 @@ class RunRequest:
 
 
 def save_request(home: Path, request: RunRequest) -> None:
-    """Remember it, so that any later process can take it up."""
+    """Remember it, so that any later process can take it up; for this user only: an override may be a secret."""
     path = home / "runs" / f"{request.run_id}.json"
     partial = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(mode=0o600)
         partial.write_text(json.dumps(asdict(request), indent=1), encoding="utf-8")
         partial.replace(path)
     except OSError as error:

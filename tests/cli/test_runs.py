@@ -172,3 +172,14 @@ def test_part_of_an_id_is_enough_where_it_is_clear(project: HelloProject) -> Non
     run_id = project.newest_run()
 
     assert f"run          {run_id}" in project.run("runs", "show", run_id[-8:]).stdout
+
+
+def test_a_secret_override_is_shown_to_nobody(project: HelloProject) -> None:
+    project.run("hello", "train", "api_key=hunter2", "run.env.env_vars.LOGIN=hunter2")
+    run_id = project.newest_run()
+
+    shown = project.run("runs", "show", run_id).stdout + project.run("runs", "list", "--json").stdout
+
+    assert "hunter2" not in shown
+    assert "api_key=***" in shown
+    assert (project.home / "runs" / f"{run_id}.json").stat().st_mode & 0o077 == 0

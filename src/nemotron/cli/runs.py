@@ -134,6 +134,8 @@ def run_row(run: Run) -> tuple[str, ...]:
 
 def run_record(run: Run) -> dict[str, Any]:
     """All that is known of a run, but for its stages."""
+    from nemo_runspec.config.provenance import hide_secrets
+
     request = run.request
     return {
         "run": run.run_id,
@@ -142,7 +144,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "what": request.recipe,
         "config": request.config,
         "profile": request.profile,
-        "overrides": list(request.overrides),
+        "overrides": hide_secrets(list(request.overrides)),
         "started": run.started.isoformat(timespec="seconds"),
         "driver": run.driver,
         "directory": request.directory,
