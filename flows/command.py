@@ -23,6 +23,7 @@ from nemotron.flows.embedded_server import check_server, embedded_server
 from nemotron.flows.nano3_stages import STAGES
 from nemotron.flows.pipelines import new_pipeline, run_flow, walk
 from nemotron.flows.runs import (
+    LOCK_VARIABLE,
     RunRequest,
     driving,
     exit_code,
@@ -72,13 +73,33 @@ def main(argv: list[str] | None = None) -> int:
     home = (args.project or find_project()).absolute() / ".nemotron"
     set_up(home)
 
+    inherits = LOCK_VARIABLE in os.environ  # this is the process in the background
+
     def run() -> int:
         request = load_request(home, args.attach) if args.attach else new_request(args)
+        enter(request)
         if args.plain and args.detach:
             raise ConfigError("--plain and --detach: a run in this process cannot go on without it; drop one of them")
         return run_or_follow(request, home, plain=args.plain, detach=args.detach)
 
-    return told(run)
+    code = told(run)
+    if inherits and exit_code(home, args.attach) is None:  # refused before it came to drive the run
+        record_end(home, args.attach, code)
+    return code
+
+
+def enter(request: RunRequest) -> None:
+    """Go to the directory where the run was asked for, of which its relative paths are.
+
+    Raises:
+        ConfigError: it is gone.
+    """
+    try:
+        os.chdir(request.directory)
+    except OSError as error:
+        raise ConfigError(
+            f"run {request.run_id}: it was started in {request.directory}, which cannot be entered: {error.strerror}"
+        ) from error
 
 
 def set_up(home: Path) -> None:
@@ -141,9 +162,18 @@ def say_left(run_id: str) -> None:
 
 
 def run_or_follow(
-    request: RunRequest, home: Path, *, plain: bool, detach: bool, say: Callable[[str], None] = say_left
+    request: RunRequest,
+    home: Path,
+    *,
+    plain: bool,
+    detach: bool,
+    again: bool = False,
+    say: Callable[[str], None] = say_left,
 ) -> int:
-    """Drive the run to its end, here or in the background, or follow the process that drives it; the exit code."""
+    """Drive the run to its end, here or in the background, or follow the process that drives it; the exit code.
+
+    With `again` a cancel of it that came before counts no more; nor does one of a run that has ended.
+    """
     run_id = request.run_id
     if not plain and needs_prefect(request):
         require_prefect()
@@ -151,7 +181,7 @@ def run_or_follow(
     save_request(home, request)
     with driving(home, run_id) as lock:
         if lock is not None:
-            if exit_code(home, run_id) is not None:
+            if again or exit_code(home, run_id) is not None:
                 forget_end(home, run_id)
             if detach:
                 start_in_background(home, run_id, lock)
@@ -163,6 +193,9 @@ def run_or_follow(
                 start_in_background(home, run_id, lock)
                 say(run_id)
                 return 0
+            except Exception:
+                record_end(home, run_id, 1)
+                raise
             record_end(home, run_id, code)
             return code
     if detach:

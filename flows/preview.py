@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from nemo_runspec.artifacts import ArtifactRef, LocalStore
 from nemo_runspec.config import extract_train_config
 from nemo_runspec.config.loading import find_config_file, load_layers
 from nemo_runspec.config.origins import Layer, Overridden, dotlist_layer, find_overridden
-from nemo_runspec.config.provenance import hide_secrets
+from nemo_runspec.config.provenance import is_secret
 from nemo_runspec.env import get_artifacts_config, get_wandb_config
 from nemo_runspec.errors import RunspecError
 from nemo_runspec.execution import build_local_command
@@ -25,7 +26,7 @@ from nemotron.flows.chain import Handle, NewestOf, Pipeline
 from nemotron.tasks.job_files import build_job_files, job_environment
 from nemotron.tasks.plan import (
     StagePlan,
-    check_without_inputs,
+    check_stage,
     merge_config,
     plain_container,
     plan_stage,
@@ -41,11 +42,15 @@ _OWN_KEYS = frozenset({"mode", "profile", "cli", "recipe", "created", "git", "pa
 
 @dataclass(frozen=True, kw_only=True)
 class JobPreview:
-    """What would be started: `files` by name (a local command has none), `command` as a shell takes it."""
+    """What would be started: `files` by name (a local command has none), `command` as a shell takes it.
+
+    `follows` is the job that is there already and would be waited for instead.
+    """
 
     command: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)
     profile: Profile
+    follows: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -99,8 +104,7 @@ class Preview(Pipeline):
         preview.show(plan.job_config if plan else merge_config(stage, options, runspec), options, runspec)
         if plan is None:
             preview.waits_for = tuple(pending)
-            assert preview.config is not None
-            check_without_inputs(stage, preview.config, runspec)
+            check_stage(stage, options, given=inputs)
             return
         preview.inputs = plan.inputs
         extract_train_config(plan.job_config)
@@ -140,7 +144,10 @@ def preview_job(plan: StagePlan, options: StageOptions) -> JobPreview:
 
 
 def _preview_slurm(plan: StagePlan, options: StageOptions) -> JobPreview:
-    number = len(attempts(plan.work_dir)) + 1
+    known = attempts(plan.work_dir)
+    last = known[-1] if known else None
+    live = last if last and last.verdict() is None and not last.is_cancelled() else None
+    number = live.intent.number if live else len(known) + 1
     folder = plan.work_dir.absolute() / "attempts" / f"a{number}"
     key = f"{options.run_id}-{plan.stage.name}-{plan.fingerprint[:8]}-a{number}"
     intent = Intent(
@@ -158,21 +165,20 @@ def _preview_slurm(plan: StagePlan, options: StageOptions) -> JobPreview:
         files={
             "job.sh": render_job_script(files.rendered, attempt),
             "payload.sh": files.payload_sh,
-            "env.sh": _hide_values(files.env_sh, plan.profile),
+            "env.sh": _hide_values(files.variables, plan.profile),
         },
         profile=profile,
+        follows=f"job {live.job_id() or live.intent.key} of run {live.intent.run_id}" if live else None,
     )
 
 
-def _hide_values(env_sh: str, profile: Profile) -> str:
+def _hide_values(variables: Mapping[str, str], profile: Profile) -> str:
     """The exports, with *** for what the profile sets and what is named like a secret."""
-
-    def shown(line: str) -> str:
-        name, _, value = line.removeprefix("export ").partition("=")
-        hidden = name in profile.env_vars or hide_secrets({name: value})[name] != value
-        return f"export {name}={'***' if hidden else value}"
-
-    return "\n".join(shown(line) for line in env_sh.splitlines())
+    shown = {
+        name: "***" if name in profile.env_vars or is_secret(name) else shlex.quote(value)
+        for name, value in variables.items()
+    }
+    return "\n".join(f"export {name}={value}" for name, value in shown.items())
 
 
 def _nest(place: str, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 from nemo_runspec.errors import ConfigError, RequirementError
-from nemotron.flows.command import run_or_follow, set_up
-from nemotron.flows.pipelines import new_pipeline
-from nemotron.flows.run_list import Run, read_run, stages_of
-from nemotron.flows.runs import exit_code, forget_end, is_driven, record_end
-from nemotron.tasks.reaper import cancel_run
+from nemotron.flows.command import enter, run_or_follow, set_up
+from nemotron.flows.run_list import Run, StageOfRun, read_run, stages_of
+from nemotron.flows.runs import exit_code, record_end
+from nemotron.tasks.job_index import followers, is_driven
+from nemotron.tasks.reaper import cancel_run, unwanted_attempts
 
 CANCELLED = 130
 START_TIMEOUT_S = 60.0
@@ -37,6 +37,12 @@ def cancel_and_wait(home: Path, run: Run, *, wait_s: float) -> str:
         time.sleep(0.2)
     set_up(home)
     num_jobs = cancel_run(home, run.run_id, why="nemotron runs cancel")
+    if left := unwanted_attempts(home, run.run_id):
+        names = ", ".join(str(attempt.job_id() or attempt.intent.key) for attempt in left)
+        raise RequirementError(
+            f"run {run.run_id}: job {names} could not be ended now, see above; that it is to end is written down: "
+            "python -m nemotron.tasks.reaper ends it when Slurm answers"
+        )
     ended = read_run(home, run.run_id)
     if ended.state == "interrupted":
         record_end(home, run.run_id, CANCELLED)
@@ -50,17 +56,30 @@ def wait_until_started(home: Path, run_id: str, *, timeout_s: float = START_TIME
 
     What a run that failed printed goes to standard error.
     """
+    log_path = home / "runs" / f"{run_id}.log"
+    begun = log_path.stat().st_mtime
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         code = exit_code(home, run_id)
         if code is not None:
             if code != 0:
-                sys.stderr.write((home / "runs" / f"{run_id}.log").read_text(encoding="utf-8", errors="replace"))
+                sys.stderr.write(log_path.read_text(encoding="utf-8", errors="replace"))
             return code
-        if any(stage.logs() or any(it.job_id() for it in stage.attempts) for stage in stages_of(home, run_id)):
+        if any(has_started(stage, run_id, since=begun) for stage in stages_of(home, run_id)):
             return 0
+        if not is_driven(home, run_id) and exit_code(home, run_id) is None:
+            sys.stderr.write(log_path.read_text(encoding="utf-8", errors="replace"))
+            sys.stderr.write(f"error: the process that drives run {run_id} is gone; take it up: runs attach {run_id}\n")
+            return 1
         time.sleep(0.2)
     return 0
+
+
+def has_started(stage: StageOfRun, run_id: str, *, since: float) -> bool:
+    """Whether the stage has a job that this run waits for, or has printed something since."""
+    if any(attempt.job_id() and run_id in followers(attempt) for attempt in stage.attempts):
+        return True
+    return any(path.stat().st_mtime >= since for path in stage.logs())
 
 
 def say_left(run_id: str) -> None:
@@ -92,11 +111,7 @@ def retry_run(home: Path, run: Run) -> int:
     """
     if run.state == "running":
         raise ConfigError(f"run {run.run_id} goes on ({run.driver}); follow it with nemotron runs attach {run.run_id}")
-    set_up(home)
-    _check_script(run)
-    new_pipeline(run.request, project_dir=home.parent)  # a refusal must not forget how it ended
-    forget_end(home, run.run_id)
-    return _take_up(home, run)
+    return _take_up(home, run, again=True)
 
 
 def _check_script(run: Run) -> None:
@@ -105,7 +120,8 @@ def _check_script(run: Run) -> None:
         raise ConfigError(f"run {run.run_id}: its script {script} is gone; put it back, or start another run")
 
 
-def _take_up(home: Path, run: Run) -> int:
+def _take_up(home: Path, run: Run, *, again: bool = False) -> int:
     set_up(home)
     _check_script(run)
-    return run_or_follow(run.request, home, plain=False, detach=False, say=say_left)
+    enter(run.request)
+    return run_or_follow(run.request, home, plain=False, detach=False, again=again, say=say_left)

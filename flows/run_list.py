@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from nemo_runspec.errors import ConfigError, did_you_mean
 from nemo_runspec.slurm.ledger import Attempt, attempts, read_record
-from nemotron.flows.runs import RunRequest, exit_code, is_driven, read_request
-from nemotron.tasks.job_index import stages_folder
+from nemotron.flows.runs import RunRequest, exit_code, read_request
+from nemotron.tasks.job_index import is_driven, stages_folder
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 CANCELLED = 130

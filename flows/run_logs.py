@@ -9,7 +9,7 @@ from pathlib import Path
 from nemo_runspec.errors import ConfigError, did_you_mean
 from nemo_runspec.slurm.logs import LogFollower
 from nemotron.flows.run_list import StageOfRun, stages_of
-from nemotron.flows.runs import is_driven
+from nemotron.tasks.job_index import is_driven
 
 POLL_S = 0.5
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
+from nemotron.tasks.job_index import is_driven
 
 LOOKS = 5
 LOCK_VARIABLE = "NEMOTRON_RUN_LOCK"
@@ -133,19 +134,6 @@ def record_driver(home: Path, run_id: str) -> None:
     with contextlib.suppress(OSError):
         driver = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
         (home / "runs" / f"{run_id}.driver").write_text(json.dumps(driver), encoding="utf-8")
-
-
-def is_driven(home: Path, run_id: str) -> bool:
-    """Whether a process drives the run now."""
-    path = home / "runs" / f"{run_id}.lock"
-    if not path.exists():
-        return False
-    with path.open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def exit_code(home: Path, run_id: str) -> int | None:

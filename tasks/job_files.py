@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nemo_runspec.config import extract_train_config
 from nemo_runspec.config.interpolation import resolve_working_directory
@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class JobFiles:
-    """The texts of a job in one directory; `env_sh` holds secrets. `rendered` is what the submitter wrote."""
+    """The texts of a job in one directory; `variables` hold secrets. `rendered` is what the submitter wrote."""
 
     train: DictConfig
-    env_sh: str
+    variables: Mapping[str, str]
     payload_sh: str
     rendered: str
+
+    @property
+    def env_sh(self) -> str:
+        """A shell file that exports the variables."""
+        return render_env(self.variables)
 
 
 def build_job_files(plan: StagePlan, options: StageOptions, env: Mapping[str, str], folder: Path) -> JobFiles:
@@ -52,12 +57,27 @@ def build_job_files(plan: StagePlan, options: StageOptions, env: Mapping[str, st
         "NEMOTRON_STOP_FILE": str(folder / "stop"),
         "PYTHONPATH": ":".join(str(folder / "code" / place) for place in places),
     }
+    train = OmegaConf.create(resolve_working_directory(config, options.directory.absolute()))
+    make_sources_absolute(train, plan.runspec.artifacts.sources, options.directory.absolute())
     return JobFiles(
-        train=OmegaConf.create(resolve_working_directory(config, options.directory.absolute())),
-        env_sh=render_env(variables),
+        train=train,
+        variables=variables,
         payload_sh=f"{split_script(rendered)[1]}\n",
         rendered=rendered,
     )
+
+
+def make_sources_absolute(train: DictConfig, keys: Sequence[str], directory: Path) -> None:
+    """Have the input files under `keys` named by absolute paths: a job does not start in `directory`."""
+    for key in keys:
+        entries = OmegaConf.select(train, key)
+        raw = OmegaConf.to_container(entries, resolve=False) if isinstance(entries, ListConfig) else []
+        assert isinstance(raw, list)
+        for position, entry in enumerate(raw):
+            path = entry.get("path") if isinstance(entry, Mapping) else entry
+            place = f"{key}.{position}.path" if isinstance(entry, Mapping) else f"{key}.{position}"
+            if isinstance(path, str) and "${" not in path:
+                OmegaConf.update(train, place, str(directory / path))
 
 
 def job_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 from pathlib import Path
 
 from nemo_runspec.slurm.ledger import Attempt, read_attempt
@@ -38,6 +39,24 @@ def add_follower(attempt: Attempt, run_id: str) -> None:
     folder = attempt.folder / "followers"
     folder.mkdir(exist_ok=True)
     (folder / run_id).touch()
+
+
+def is_driven(home: Path, run_id: str) -> bool:
+    """Whether a process drives the run now: it holds `.nemotron/runs/<run id>.lock`."""
+    path = home / "runs" / f"{run_id}.lock"
+    if not path.exists():
+        return False
+    with path.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def other_drivers(attempt: Attempt, home: Path, run_id: str) -> list[str]:
+    """The ids of other runs that wait for the attempt and that a process drives now: they want its job."""
+    return sorted(other for other in followers(attempt) - {run_id} if is_driven(home, other))
 
 
 def followers(attempt: Attempt) -> set[str]:

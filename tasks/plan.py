@@ -74,15 +74,6 @@ def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
     )
 
 
-def check_without_inputs(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> Profile:
-    """The profile of a stage whose inputs are not there yet; refuses what does not depend on them."""
-    profile = effective_profile(job_config)
-    check_machine(stage, runspec, job_config, profile)
-    check_complete(stage, job_config)
-    find_sources(stage, job_config, runspec)
-    return profile
-
-
 def check_machine(stage: Stage, runspec: nemo_runspec.Runspec, job_config: DictConfig, profile: Profile) -> None:
     """Refuse executors and packagers that there are not, and what the stage needs and this machine lacks."""
     check_supported(profile, job_config.run.profile)
@@ -102,7 +93,10 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     """
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
-    profile = check_without_inputs(stage, job_config, runspec)
+    profile = effective_profile(job_config)
+    check_machine(stage, runspec, job_config, profile)
+    check_complete(stage, job_config)
+    find_sources(stage, job_config, runspec)
     store = LocalStore(options.store_root)
     for slot, type_name in runspec.artifacts.inputs.items():
         if slot not in given or is_overridden(slot, job_config):

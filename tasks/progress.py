@@ -5,6 +5,7 @@ It reads the metrics file that the recipe writes, so it works the same for any w
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -40,8 +41,9 @@ def follow_progress(stage: str, path: Path, *, live: bool | None = None) -> Iter
 
 def show_lines(stage: str, lines: Sequence[str]) -> None:
     """Print what the stage prints, above a progress bar if there is one."""
-    for line in lines:
-        sys.stderr.write(f"{stage} | {line}\n")
+    with contextlib.suppress(BrokenPipeError):  # nobody reads it any more; the stage goes on
+        for line in lines:
+            sys.stderr.write(f"{stage} | {line}\n")
 
 
 def describe(row: Mapping[str, float]) -> str:

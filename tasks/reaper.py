@@ -17,9 +17,10 @@ from nemo_runspec.env import FILE_NAME
 from nemo_runspec.errors import RunspecError
 from nemo_runspec.slurm.cancel import cancel_attempt
 from nemo_runspec.slurm.client import SlurmClient
+from nemo_runspec.slurm.hosts import Host, LocalHost
 from nemo_runspec.slurm.ledger import Attempt
 from nemotron.blocks.profile_lookup import find_profile, prefect_api_url
-from nemotron.tasks.job_index import followers, open_attempts
+from nemotron.tasks.job_index import followers, open_attempts, other_drivers
 from nemotron.tasks.run_slurm import connect
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,14 @@ ANSWER_TIMEOUT_S = 15.0
 
 
 def cancel_run(home: Path, run_id: str, *, why: str) -> int:
-    """End all jobs that a pipeline run follows; how many that were."""
-    return sum(end(attempt, home, why=why) for attempt in open_attempts(home) if run_id in followers(attempt))
+    """End all jobs that a pipeline run follows and that no other run waits for; how many that were."""
+    return sum(end(attempt, home, why=why) for attempt in unwanted_attempts(home, run_id))
+
+
+def unwanted_attempts(home: Path, run_id: str) -> list[Attempt]:
+    """The attempts whose jobs are to end with that run; one that a live run follows too goes on."""
+    followed = [attempt for attempt in open_attempts(home) if run_id in followers(attempt)]
+    return [attempt for attempt in followed if not other_drivers(attempt, home, run_id)]
 
 
 def reap(home: Path) -> int:
@@ -71,16 +78,23 @@ def was_cancelled(run_id: str) -> bool:
 
 def end(attempt: Attempt, home: Path, *, why: str) -> bool:
     """Make sure that the attempt has no job; whether it had one. False, with a warning, if that is not known now."""
-    env_file = home.parent / FILE_NAME
     try:
-        profile = find_profile(attempt.intent.profile, env_file=env_file if env_file.is_file() else None)
-        client = SlurmClient(host=connect(profile))
+        attempt.record_cancel(why)  # first: should Slurm not answer now, it can be finished later
+        client = SlurmClient(host=host_of(attempt, home))
         had_one = client.is_queued(attempt.intent.key)
         cancel_attempt(attempt, client, why=why)
     except RunspecError as error:
         logger.warning("%s", error)
         return False
     return had_one
+
+
+def host_of(attempt: Attempt, home: Path) -> Host:
+    """Where the attempt was submitted: as its profile says, here if an override and no profile said slurm."""
+    if not attempt.intent.profile:
+        return LocalHost()
+    env_file = home.parent / FILE_NAME
+    return connect(find_profile(attempt.intent.profile, env_file=env_file if env_file.is_file() else None))
 
 
 def main(argv: list[str] | None = None) -> int:

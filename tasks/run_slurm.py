@@ -32,7 +32,7 @@ from nemo_runspec.slurm.submit import submit_once
 from nemotron.tasks.code_snapshot import copy_code
 from nemotron.tasks.interrupts import Detached, Interrupts
 from nemotron.tasks.job_files import build_job_files
-from nemotron.tasks.job_index import add_follower, remember
+from nemotron.tasks.job_index import add_follower, other_drivers, remember
 from nemotron.tasks.job_request import build_spec, packager_of
 from nemotron.tasks.progress import follow_progress, show_lines
 from nemotron.tasks.run_local import CHECK_S, SHOWN_LINES, script_error
@@ -108,7 +108,7 @@ class SlurmRun:
         last = known[-1]
         verdict = last.verdict()
         if verdict is None and last.is_cancelled():  # finish that cancel first: two jobs must not share a stage
-            self.cancel(last, why="an earlier cancel was cut short")
+            cancel_attempt(last, self.client, why="an earlier cancel was cut short")
         elif verdict is None or (verdict.ending is Ending.COMPLETED and self.is_published(last)):
             logger.info("%s: attached to %s", self.plan.stage.name, last.intent.key)
             return last
@@ -225,8 +225,9 @@ class SlurmRun:
     def check_cancelled(self, attempt: Attempt) -> None:
         """End the job, and raise StageCancelled, if the run was cancelled."""
         if self.interrupts.is_cancelled():
-            self.cancel(attempt, why="the run was cancelled")
-            raise StageCancelled(f"{self.plan.stage.name}: the run was cancelled; its job is gone")
+            is_gone = self.cancel(attempt, why="the run was cancelled")
+            left = "its job is gone" if is_gone else "its job goes on, another run waits for it"
+            raise StageCancelled(f"{self.plan.stage.name}: the run was cancelled; {left}")
 
     def pause(self, attempt: Attempt, delay_s: float) -> None:
         """Wait, and look for a cancel meanwhile."""
@@ -235,9 +236,13 @@ class SlurmRun:
             time.sleep(min(left, CHECK_S))
             self.check_cancelled(attempt)
 
-    def cancel(self, attempt: Attempt, *, why: str) -> None:
-        """End the attempt's job."""
+    def cancel(self, attempt: Attempt, *, why: str) -> bool:
+        """End the attempt's job, unless another run waits for it; whether it is gone."""
+        if others := other_drivers(attempt, self.options.home, self.options.run_id):
+            logger.warning("%s: its job goes on, run %s waits for it", self.plan.stage.name, ", ".join(others))
+            return False
         cancel_attempt(attempt, self.client, why=why)
+        return True
 
     def failure(self, attempt: Attempt, verdict: Verdict, why: str) -> StageFailed:
         """The error to show: what, where, why, and the end of the log."""

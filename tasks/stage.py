@@ -60,7 +60,9 @@ def run_stage(
     remember_stage(options, stage.name, plan.work_dir)
     jobs: list[Verdict] = []
     with alone(plan) as lock_fd:
-        ref = None if options.refresh else find_reusable(plan, store)
+        ref = find_reusable(plan, store)
+        if ref and options.refresh and store.record(ref).producer.run_id != options.run_id:
+            ref = None  # what this very run made, before it was taken up again, is fresh enough
         reused = ref is not None
         if ref is None:
             jobs = execute(plan, options, store, interrupts, lock_fd)

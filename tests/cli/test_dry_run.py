@@ -100,6 +100,13 @@ def test_what_would_be_refused_is_said_after_what_is_known(project: HelloProject
     assert not project.home.exists()
 
 
+def test_what_a_later_stage_would_be_refused_for_is_said_too(project: HelloProject) -> None:
+    done = project.run("nano3", "pipe", "-c", "tiny", "-d", "sft.run.model=nope:v1")
+
+    assert done.returncode == 2
+    assert "'nope'" in done.stderr
+
+
 def test_a_whole_pipeline_says_of_each_stage_what_it_waits_for(project: HelloProject) -> None:
     done = project.run("nano3", "pipe", "-c", "tiny", "-d", "sft.train.train_iters=7")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,13 +85,51 @@ def test_a_detached_run_that_slurm_refuses_fails_at_once(project: HelloProject) 
 
 def test_a_job_whose_orchestrator_is_gone_is_cancelled_all_the_same(project: HelloProject) -> None:
     run_id = project.run("hello", "train", "-b", "lab", "seconds=60").stdout.strip()
-    driver = json.loads((project.home / "runs" / f"{run_id}.driver").read_text())
-    os.kill(driver["pid"], 9)
-    wait_until(lambda: json.loads(project.run("runs", "show", "--json").stdout)["state"] == "interrupted")
+    kill_driver(project, run_id)
 
     cancelled = project.run("runs", "cancel", run_id)
 
     assert cancelled.stdout == f"run {run_id}: cancelled, 1 job ended\n"
+    assert num_queued() == 0
+
+
+def kill_driver(project: HelloProject, run_id: str) -> None:
+    """End the process that drives the run, so that it can say nothing."""
+    driver = json.loads((project.home / "runs" / f"{run_id}.driver").read_text())
+    os.kill(driver["pid"], signal.SIGKILL)
+    wait_until(lambda: json.loads(project.run("runs", "show", run_id, "--json").stdout)["state"] == "interrupted")
+
+
+def test_a_cancel_leaves_a_job_alone_that_another_run_waits_for(project: HelloProject) -> None:
+    first = project.run("hello", "train", "-b", "lab", "seconds=25").stdout.strip()
+    kill_driver(project, first)
+    second = project.run("hello", "train", "-b", "lab", "seconds=25").stdout.strip()
+
+    shown = project.run("hello", "train", "-r", "lab", "seconds=25", "-d").stdout
+    cancelled = project.run("runs", "cancel", first)
+    num_jobs = num_queued()
+    project.run("runs", "attach", second)
+
+    assert "nothing would be submitted" in shown
+    assert cancelled.stdout == f"run {first}: cancelled\n"
+    assert num_jobs == 1
+    assert json.loads(project.run("runs", "show", second, "--json").stdout)["state"] == "done"
+
+
+def test_a_cancel_that_cannot_be_done_now_is_written_down_and_done_later(project: HelloProject) -> None:
+    run_id = project.run("hello", "train", "-b", "lab", "seconds=120").stdout.strip()
+    kill_driver(project, run_id)
+    env_toml = project.folder / "env.toml"
+    env_toml.write_text(PROFILE.replace("[lab]", "[bal]").replace('"lab"', '"bal"'))
+
+    cancelled = project.run("runs", "cancel", run_id)
+    env_toml.write_text(PROFILE)
+    subprocess.run(
+        [sys.executable, "-m", "nemotron.tasks.reaper"], cwd=project.folder, env=project.environment(), check=True
+    )
+
+    assert cancelled.returncode == 2
+    assert "could not be ended now" in cancelled.stderr
     assert num_queued() == 0
 
 
@@ -114,6 +153,7 @@ def test_a_staged_job_is_complete_and_not_submitted(project: HelloProject) -> No
 
     assert num_jobs == 0
     assert not (project.home / "work").exists()
+    assert f"NEMOTRON_METRICS={folder}/work/metrics.jsonl" in (Path(folder) / "env.sh").read_text()
     assert started.returncode == 0, started.stderr
     assert (Path(folder) / "log.txt").read_text() == "hello 0\n"
     assert "hello-model" in project.run("artifacts", "list").stdout

@@ -2,12 +2,16 @@
 
 import json
 import os
+import shlex
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hello_project import HelloProject, wait_until
+
+from nemotron.flows.run_control import wait_until_started
 
 
 @pytest.fixture
@@ -183,3 +187,51 @@ def test_a_secret_override_is_shown_to_nobody(project: HelloProject) -> None:
     assert "hunter2" not in shown
     assert "api_key=***" in shown
     assert (project.home / "runs" / f"{run_id}.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_is_taken_up_in_the_directory_where_it_was_started(project: HelloProject) -> None:
+    inner = project.folder / "inner"
+    inner.mkdir()
+    (inner / "mine.yaml").write_text("word: inner\nseconds: 1\ncode: 3\n")
+    project.run("hello", "train", "-c", "./mine.yaml", cwd=inner)
+
+    retried = project.run("runs", "retry")
+
+    assert retried.returncode == 3
+    assert "train | inner 0" in retried.stderr
+
+
+def test_a_refreshed_run_that_is_taken_up_keeps_what_it_made(project: HelloProject) -> None:
+    project.run("hello", "train")
+    refreshed = project.run("hello", "train", "--refresh")
+
+    retried = project.run("runs", "retry")
+
+    assert "hello-model:v1" in refreshed.stdout
+    assert "hello-model:v1" in retried.stdout
+
+
+def test_a_stage_goes_on_when_nobody_reads_its_log_any_more(project: HelloProject) -> None:
+    command = shlex.join(project.command("hello", "train", "seconds=4", "code=0"))
+
+    subprocess.run(
+        ["bash", "-c", f"{command} 2>&1 | head -1"],
+        cwd=project.folder,
+        env=project.environment(),
+        capture_output=True,
+        check=True,
+    )
+
+    wait_until(lambda: "hello-model" in project.run("artifacts", "list").stdout)
+
+
+def test_a_batch_run_whose_process_is_gone_before_it_did_anything_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "r1.lock").touch()
+    (runs / "r1.log").write_text("Killed\n")
+
+    assert wait_until_started(tmp_path, "r1") == 1
+    assert "Killed" in capsys.readouterr().err

@@ -22,6 +22,8 @@ from nemo_runspec.errors import StoreError
 
 LOCK_NAME = "gc.lock"
 
+STALE_S = 24 * 3600.0
+"""Older unfinished work is left over: nobody writes a version for a day without touching its directory."""
 _POLL_S = 0.02
 _SCRATCH = re.compile(r"(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{32}")
 # Lustre without `-o flock` and some FUSE file systems have no locks; the collector refuses to work there.
@@ -61,6 +63,7 @@ def hold_exclusive(root: Path, *, wait_s: float) -> Iterator[None]:
     descriptor = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         _lock_exclusive(descriptor, root, wait_s=wait_s)
+        _check_other_hosts(root)
         yield
     finally:
         os.close(descriptor)
@@ -85,6 +88,17 @@ def _lock_exclusive(descriptor: int, root: Path, *, wait_s: float) -> None:
         raise
 
 
+def _check_other_hosts(root: Path) -> None:
+    """Refuse while another host may be writing: on Lustre's localflock or NFS's local_lock each host locks alone."""
+    here = socket.gethostname()
+    elsewhere = [who for who in list_publishers(root, younger_than_s=STALE_S) if not who.endswith(f" on {here}")]
+    if elsewhere:
+        raise StoreError(
+            f"artifact store {root}: may still be written by {', '.join(elsewhere)}; nothing was deleted; wait for "
+            f"that to end, or remove what it left in {root / 'tmp'} if it was killed"
+        )
+
+
 def _who_holds(descriptor: int, root: Path) -> str:
     if not _try_lock(descriptor, fcntl.LOCK_SH):
         return "another garbage collection is still at work"
@@ -105,14 +119,23 @@ def scratch_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
 
 
-def list_publishers(root: Path) -> list[str]:
+def list_publishers(root: Path, *, younger_than_s: float = float("inf")) -> list[str]:
     """`process PID on HOST` of those who have a directory under `tmp/`, without those of this host that are gone."""
     try:
-        names = os.listdir(root / "tmp")
+        entries = list(os.scandir(root / "tmp"))
     except FileNotFoundError:
         return []
+    newest = time.time() - younger_than_s
+    names = [entry.name for entry in entries if _mtime(entry) > newest]
     owners = {(match["host"], int(match["pid"])) for name in names if (match := _SCRATCH.fullmatch(name))}
     return [f"process {pid} on {host}" for host, pid in sorted(owners) if _may_live(host, pid)]
+
+
+def _mtime(entry: os.DirEntry[str]) -> float:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:  # it ended just now
+        return float("-inf")
 
 
 def _may_live(host: str, pid: int) -> bool:

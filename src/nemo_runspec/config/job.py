@@ -119,14 +119,14 @@ def extract_train_config(
 
 
 def save_configs(job_config: DictConfig, train_config: DictConfig, job_dir: str | Path) -> tuple[Path, Path]:
-    """Write job.yaml, with secrets hidden, and train.yaml; returns their paths."""
+    """Write job.yaml, with secrets hidden, and train.yaml, for this user only; returns their paths."""
     folder = Path(job_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    job = _to_dict(job_config)
-    job["run"] = hide_secrets(job.get("run") or {})
+    job = hide_secrets(_to_dict(job_config))
     paths = folder / "job.yaml", folder / "train.yaml"
     for path, config in zip(paths, (OmegaConf.create(job), train_config), strict=True):
         partial = path.with_suffix(".partial")
+        partial.touch(mode=0o600)  # the script's config may hold what nobody else is to read
         partial.write_text(OmegaConf.to_yaml(config, resolve=False), encoding="utf-8")
         os.replace(partial, path)
     return paths

@@ -25,6 +25,9 @@ PACKAGES = (
     "torch",
 )
 _SECRET = re.compile(r"(?i)(^|[_.-])(token|secret|password|passwd|api_?key|secret_access_key|credentials?)$")
+# Words of a tokenizer.
+_NO_SECRET = re.compile(r"(?i)(^|[_.-])(pad|bos|eos|unk|mask|sep|cls|special|image|begin|end)_token$")
+_SECRET_WITHIN = re.compile(r"(?i)(token|secret|password|passwd|api_?key|credentials?|env_vars)['\"]?\s*:")
 _HIDDEN = "***"
 
 
@@ -62,22 +65,28 @@ def describe_packages() -> Mapping[str, str]:
 
 
 def hide_secrets(run: Any) -> Any:
-    """Return the `run` section with secrets as `***`: values of secret-like keys and of all env_vars.
+    """Return the config with secrets as `***`: values of secret-like keys and of all env_vars.
 
-    Also in `run.KEY=value` arguments.
+    Also in `KEY=value` arguments.
     """
     if isinstance(run, Mapping):
         return {
             key: dict.fromkeys(value, _HIDDEN)
             if key == "env_vars" and isinstance(value, Mapping)
             else _HIDDEN
-            if value and _SECRET.search(str(key))
+            if value and is_secret(str(key))
             else hide_secrets(value)
             for key, value in run.items()
         }
     if isinstance(run, list):
         return [hide_secrets(value) for value in run]
     if isinstance(run, str) and re.match(r"\+*[\w.\[\]-]+=", run):
-        key = run.partition("=")[0]
-        return f"{key}={_HIDDEN}" if _SECRET.search(key) or ".env_vars." in key else run
+        key, _, value = run.partition("=")
+        hidden = is_secret(key) or "env_vars" in key.split(".") or _SECRET_WITHIN.search(value)
+        return f"{key}={_HIDDEN}" if hidden else run
     return run
+
+
+def is_secret(key: str) -> bool:
+    """Whether the key is named like a secret."""
+    return bool(_SECRET.search(key)) and not _NO_SECRET.search(key)

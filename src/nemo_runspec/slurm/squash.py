@@ -19,6 +19,18 @@ def squash_path(image: str, folder: Path) -> Path:
     return folder / "images" / f"{re.sub(r'[^A-Za-z0-9._-]+', '+', image)}.sqsh"
 
 
+def docker_url(image: str) -> str:
+    """The image as enroot names it.
+
+    >>> docker_url("nvcr.io/nvidia/nemo:25.11"), docker_url("ubuntu:24.04")
+    ('docker://nvcr.io#nvidia/nemo:25.11', 'docker://ubuntu:24.04')
+    """
+    registry, slash, rest = image.partition("/")
+    # enroot(1) import: registry and image are separated by '#'.
+    has_registry = slash and "#" not in image and re.search(r"[.:]", registry)
+    return f"docker://{registry}#{rest}" if has_registry else f"docker://{image}"
+
+
 def squash_image(host: Host, image: str, folder: Path) -> Path:
     """Make the squash file anew and return its path; the old one stays until the new one is whole.
 
@@ -32,15 +44,15 @@ def squash_image(host: Host, image: str, folder: Path) -> Path:
             "container_image to a registry's image, as nvcr.io/nvidia/nemo:25.11"
         )
     target = squash_path(image, folder)
-    script = 'mkdir -p -- "${1%/*}" && rm -f -- "$1.new" && enroot import -o "$1.new" "$2" && mv -f -- "$1.new" "$1"'
-    # enroot(1) import: registry and image are separated by '#'.
-    registry, slash, rest = image.partition("/")
-    named = f"{registry}#{rest}" if slash and re.search(r"[.:]", registry) else image
-    done = host.run(["sh", "-c", script, "sh", str(target), f"docker://{named}"], timeout_s=TIMEOUT_S)
+    script = (
+        'new="$1.$$"; mkdir -p -- "${1%/*}" && enroot import -o "$new" "$2" && mv -f -- "$new" "$1" || '
+        '{ code=$?; rm -f -- "$new"; exit "$code"; }'
+    )
+    done = host.run(["sh", "-c", script, "sh", str(target), docker_url(image)], timeout_s=TIMEOUT_S)
     if done.code != 0:
         said = (done.err.strip().splitlines() or [f"exit code {done.code}"])[-1]
         raise RequirementError(
             f"--force-squash: enroot import of {image} into {target} failed: {said}; run it there by hand: "
-            f"enroot import -o {target} 'docker://{named}', and set container_image to that file"
+            f"enroot import -o {target} '{docker_url(image)}', and set container_image to that file"
         )
     return target

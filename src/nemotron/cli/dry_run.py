@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 import tempfile
@@ -23,8 +22,6 @@ from nemotron.flows.runs import RunRequest
 
 REFUSED = 2
 NO_TERMINAL_WIDTH = 160
-# Names that look secret and are words of a tokenizer.
-_TOKENS = re.compile(r"(?i)(^|_)(pad|bos|eos|unk|mask|sep|cls|special|image|begin|end)_token$")
 _NOT_SHOWN = ("git", "packages", "created", "cli", "recipe")
 _RESOURCES = ("nodes", "gpus_per_node", "nproc_per_node", "ntasks_per_node", "cpus_per_task", "mem", "time")
 _PLACE = ("account", "partition", "run_partition", "batch_partition", "qos", "container_image", "host")
@@ -53,7 +50,7 @@ def show_stage(console: Console, stage: StagePreview) -> None:
     """Print all that is known of a stage."""
     console.rule(f"[bold]{stage.name}", align="left")
     if stage.config is not None:
-        show_yaml(console, redact(shown_config(stage.config)))
+        show_yaml(console, hide_secrets(shown_config(stage.config)))
     if stage.overridden:
         heading(console, "overridden values")
         for line in origin_lines(stage.overridden):
@@ -104,22 +101,6 @@ def shown_config(config: Any) -> dict[str, Any]:
     return {**{str(key): value for key, value in container.items()}, "run": run}
 
 
-def redact(tree: Any) -> Any:
-    """The config with `***` for what is named like a secret."""
-    hidden = hide_secrets(tree)
-    return _keep_tokens(tree, hidden)
-
-
-def _keep_tokens(tree: Any, hidden: Any) -> Any:
-    if isinstance(tree, Mapping) and isinstance(hidden, Mapping):
-        return {
-            key: value if _TOKENS.search(str(key)) else _keep_tokens(value, hidden[key]) for key, value in tree.items()
-        }
-    if isinstance(tree, list) and isinstance(hidden, list):
-        return [_keep_tokens(*pair) for pair in zip(tree, hidden, strict=True)]
-    return hidden
-
-
 def origin_lines(overridden: Sequence[Overridden]) -> list[str]:
     """`key: value (from X, instead of Y from Z)` of each."""
     return [
@@ -136,6 +117,8 @@ def artifact_lines(stage: StagePreview) -> list[str]:
         lines.append(f"inputs are made by: {', '.join(sorted(stage.waits_for))}")
     if stage.reuses:
         lines.append(f"reuses {stage.reuses}, made by run {stage.made_by}: nothing would be run")
+    elif stage.job and stage.job.follows:
+        lines.append(f"follows {stage.job.follows}: nothing would be submitted")
     elif not stage.refused:
         lines.append("nothing to reuse: it would be run")
     return lines
@@ -149,4 +132,4 @@ def describe_resources(profile: Profile) -> str:
 
 def _hidden(key: str, value: Any) -> Any:
     leaf = key.rpartition(".")[2]
-    return "***" if ".env_vars." in key else redact({leaf: value})[leaf]
+    return "***" if ".env_vars." in key else hide_secrets({leaf: value})[leaf]

@@ -16,6 +16,7 @@ from nemo_runspec.artifacts import LocalStore
 from nemo_runspec.config import save_configs
 from nemo_runspec.errors import RequirementError
 from nemo_runspec.execution import build_local_command
+from nemo_runspec.profiles import Profile
 from nemo_runspec.slurm.hosts import Host
 from nemo_runspec.slurm.job_script import check_path, split_script
 from nemotron.flows.pipelines import new_pipeline
@@ -61,18 +62,25 @@ def stage_run(request: RunRequest, home: Path) -> int:
     folder = options.work_root(plan.profile).absolute().parent / "staged" / f"{request.run_id}-{name}"
     check_path(folder)
     host = connect(plan.profile)
-    environment = {**job_environment(plan, options), "NEMO_RUN_DIR": str(folder / "work")}
+    own = {"NEMO_RUN_DIR": str(folder / "work"), "NEMOTRON_METRICS": str(folder / "work" / "metrics.jsonl")}
+    environment = {**job_environment(plan, options), **own}
     files = build_job_files(plan, options, environment, folder)
     script = _script(plan, options, files, folder)
     copy_files(host, plan, files, folder, script)
     starter = "sbatch" if plan.profile.executor == "slurm" else "bash"
     start = shlex.join([starter, str(folder / "job.sh")])
     if plan.profile.tunnel == "ssh" and plan.profile.host:
-        start = shlex.join(["ssh", plan.profile.host, start])
+        start = shlex.join(["ssh", *login_options(plan.profile), plan.profile.host, start])
         note = f"its inputs are read from {options.store_root}, which must be there under the same path"
         sys.stderr.write(f"note: {note}\n")
     sys.stdout.write(f"{folder}\n{start}\n")
     return 0
+
+
+def login_options(profile: Profile) -> list[str]:
+    """How ssh logs in there, as options."""
+    given = {"-l": profile.user, "-p": profile.port, "-i": profile.identity}
+    return [word for option, value in given.items() if value is not None for word in (option, str(value))]
 
 
 def copy_files(host: Host, plan: StagePlan, files: JobFiles, folder: Path, script: str) -> None:
@@ -95,8 +103,9 @@ def copy_files(host: Host, plan: StagePlan, files: JobFiles, folder: Path, scrip
     )
     if done.code != 0:
         raise RequirementError(f"--stage: {folder}: {' '.join(done.err.split())}; set remote_job_dir in the profile")
-    host.write(folder / "env.sh", files.env_sh, mode=0o600)
-    for name, text in {**configs, "payload.sh": files.payload_sh, "job.sh": script}.items():
+    for name, text in {**configs, "env.sh": files.env_sh}.items():
+        host.write(folder / name, text, mode=0o600)
+    for name, text in {"payload.sh": files.payload_sh, "job.sh": script}.items():
         host.write(folder / name, text, mode=0o644)
 
 
