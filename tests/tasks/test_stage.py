@@ -51,10 +51,13 @@ def test_a_changed_source_file_makes_it_run_again(tmp_path: Path) -> None:
     assert run_stage(stage, options(tmp_path), {}).reused is False
 
 
-def test_refresh_makes_a_new_version(tmp_path: Path) -> None:
+def test_refresh_makes_a_new_version_once_a_run(tmp_path: Path) -> None:
     stage = write_recipe(tmp_path)
     run_stage(stage, options(tmp_path), {})
-    assert str(run_stage(stage, options(tmp_path, refresh=True), {}).ref) == "small-data:v1"
+    refreshed = run_stage(stage, options(tmp_path, refresh=True, run_id="run-2"), {})
+    taken_up = run_stage(stage, options(tmp_path, refresh=True, run_id="run-2"), {})
+    assert (str(refreshed.ref), refreshed.reused) == ("small-data:v1", False)
+    assert (str(taken_up.ref), taken_up.reused) == ("small-data:v1", True)
 
 
 def test_a_breakpoint_in_a_plain_run_stops_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
