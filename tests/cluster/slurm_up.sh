@@ -177,9 +177,12 @@ fi
 if [ "$ACCT" = 1 ]; then
   SQL="mariadb --no-defaults --socket=$DIR/run/mysql.sock -uroot"
   if ! alive mariadbd "$DIR/run/mysql.pid"; then
-    [ -d "$DIR/mysql/mysql" ] || mariadb-install-db --no-defaults --user=root --datadir="$DIR/mysql" \
-        --auth-root-authentication-method=normal --skip-test-db > "$DIR/log/mysql-install.log" 2>&1
-    setsid mariadbd --no-defaults --user=root --datadir="$DIR/mysql" --socket="$DIR/run/mysql.sock" \
+    # A server that starts removes every #sql-temptable of its temporary directory, another server's too.
+    mkdir -p "$DIR/tmp"
+    [ -d "$DIR/mysql/mysql" ] || TMPDIR="$DIR/tmp" mariadb-install-db --no-defaults --user=root \
+        --datadir="$DIR/mysql" --auth-root-authentication-method=normal --skip-test-db \
+        > "$DIR/log/mysql-install.log" 2>&1 || die "MariaDB's tables were not made, see $DIR/log/mysql-install.log"
+    TMPDIR="$DIR/tmp" setsid mariadbd --no-defaults --user=root --datadir="$DIR/mysql" --socket="$DIR/run/mysql.sock" \
         --pid-file="$DIR/run/mysql.pid" --bind-address=127.0.0.1 --port=$SQL_PORT \
         --innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 \
         --innodb-lock-wait-timeout=900 --performance-schema=off --skip-log-bin \
