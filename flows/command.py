@@ -23,6 +23,7 @@ from nemotron.flows.embedded_server import check_server, embedded_server
 from nemotron.flows.nano3_stages import STAGES
 from nemotron.flows.pipelines import new_pipeline, run_flow, walk
 from nemotron.flows.runs import (
+    CANCELLED,
     LOCK_VARIABLE,
     RunRequest,
     driving,
@@ -115,7 +116,7 @@ def told(action: Callable[[], int]) -> int:
         return action()
     except StageCancelled as cancelled:
         print(f"cancelled: {cancelled}", file=sys.stderr)  # noqa: T201
-        return 130
+        return CANCELLED
     except StageFailed as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -124,13 +125,13 @@ def told(action: Callable[[], int]) -> int:
         return 2
     except RunCancelled as cancelled:
         print(f"cancelled: {cancelled}", file=sys.stderr)  # noqa: T201
-        return 130
+        return CANCELLED
     except Detached:
         raise
     except KeyboardInterrupt as interrupt:
         line = str(interrupt) or "the same command continues from the last checkpoint"
         print(f"interrupted: {line}", file=sys.stderr)  # noqa: T201
-        return 130
+        return CANCELLED
 
 
 class RunCancelled(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import nemo_runspec
 from nemo_runspec.artifacts import ArtifactRef, LocalStore
@@ -18,10 +18,9 @@ from nemo_runspec.config.origins import Layer, Overridden, dotlist_layer, find_o
 from nemo_runspec.config.provenance import is_secret
 from nemo_runspec.env import get_artifacts_config, get_wandb_config
 from nemo_runspec.errors import RunspecError
-from nemo_runspec.execution import build_local_command
 from nemo_runspec.profiles import Profile
-from nemo_runspec.slurm.job_script import render_job_script, submit_options
-from nemo_runspec.slurm.ledger import Attempt, Intent, attempts
+from nemo_runspec.slurm.job_script import render_job_script
+from nemo_runspec.slurm.ledger import Attempt, Intent, attempt_key, attempts
 from nemotron.flows.chain import Handle, NewestOf, Pipeline
 from nemotron.tasks.job_files import build_job_files, job_environment
 from nemotron.tasks.plan import (
@@ -33,6 +32,8 @@ from nemotron.tasks.plan import (
     profile_for,
     profile_of_run,
 )
+from nemotron.tasks.run_local import local_command
+from nemotron.tasks.run_slurm import sbatch_options
 from nemotron.tasks.stage import StageRunner, find_reusable, run_stage
 from nemotron.tasks.stage_options import Stage, StageOptions
 
@@ -137,10 +138,8 @@ def preview_job(plan: StagePlan, options: StageOptions) -> JobPreview:
     """What would be started, with the paths that it would have."""
     if plan.profile.executor == "slurm":
         return _preview_slurm(plan, options)
-    nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
     train = options.home / "jobs" / f"TIME-{plan.stage.name}" / "train.yaml"
-    command = build_local_command(plan.runspec, str(train), nproc=nproc, passthrough=options.passthrough)
-    return JobPreview(command=tuple(command), profile=plan.profile)
+    return JobPreview(command=tuple(local_command(plan, options, train)), profile=plan.profile)
 
 
 def _preview_slurm(plan: StagePlan, options: StageOptions) -> JobPreview:
@@ -149,25 +148,24 @@ def _preview_slurm(plan: StagePlan, options: StageOptions) -> JobPreview:
     live = last if last and last.verdict() is None and not last.is_cancelled() else None
     number = live.intent.number if live else len(known) + 1
     folder = plan.work_dir.absolute() / "attempts" / f"a{number}"
-    key = f"{options.run_id}-{plan.stage.name}-{plan.fingerprint[:8]}-a{number}"
     intent = Intent(
-        key=key, stage=plan.stage.name, run_id=options.run_id, profile=options.profile or "", number=number, created=0
+        key=attempt_key(options.run_id, plan.stage.name, plan.fingerprint, number),
+        stage=plan.stage.name,
+        run_id=options.run_id,
+        profile=options.profile or "",
+        number=number,
+        created=0,
     )
     attempt = Attempt(folder=folder, intent=intent)
     files = build_job_files(plan, options, job_environment(plan, options), folder)
-    profile = plan.profile
-    exclude = [profile.exclude] if profile.exclude else []
-    sbatch = submit_options(
-        attempt, stop_before_end_s=profile.stop_before_end_s, requeue=profile.requeue, exclude=exclude
-    )
     return JobPreview(
-        command=("sbatch", "--parsable", *sbatch, str(folder / "job.sh")),
+        command=("sbatch", "--parsable", *sbatch_options(attempt, plan.profile), str(folder / "job.sh")),
         files={
             "job.sh": render_job_script(files.rendered, attempt),
             "payload.sh": files.payload_sh,
             "env.sh": _hide_values(files.variables, plan.profile),
         },
-        profile=profile,
+        profile=plan.profile,
         follows=f"job {live.job_id() or live.intent.key} of run {live.intent.run_id}" if live else None,
     )
 

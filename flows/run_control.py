@@ -9,11 +9,10 @@ from pathlib import Path
 from nemo_runspec.errors import ConfigError, RequirementError
 from nemotron.flows.command import enter, run_or_follow, set_up
 from nemotron.flows.run_list import Run, StageOfRun, read_run, stages_of
-from nemotron.flows.runs import exit_code, record_end
+from nemotron.flows.runs import CANCELLED, exit_code, record_end
 from nemotron.tasks.job_index import followers, is_driven
 from nemotron.tasks.reaper import cancel_run, unwanted_attempts
 
-CANCELLED = 130
 START_TIMEOUT_S = 60.0
 
 

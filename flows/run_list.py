@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from nemo_runspec.errors import ConfigError, did_you_mean
 from nemo_runspec.slurm.ledger import Attempt, attempts, read_record
-from nemotron.flows.runs import RunRequest, exit_code, read_request
+from nemotron.flows.runs import CANCELLED, RunRequest, exit_code, read_request
 from nemotron.tasks.job_index import is_driven, stages_folder
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
-CANCELLED = 130
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,8 @@ from typing import Any, BinaryIO
 from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
 from nemotron.tasks.job_index import is_driven
 
+CANCELLED = 130
+"""The exit code of a run that was cancelled or interrupted."""
 LOOKS = 5
 LOCK_VARIABLE = "NEMOTRON_RUN_LOCK"
 """The descriptor of the lock that a process in the background has from the one that started it."""

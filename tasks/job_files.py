@@ -13,11 +13,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from nemo_runspec.config import extract_train_config
 from nemo_runspec.config.interpolation import resolve_working_directory
 from nemo_runspec.execution import build_env_vars
+from nemo_runspec.packaging import Package
 from nemo_runspec.profiles import profile_table
 from nemo_runspec.slurm.job_script import render_env, split_script
 from nemo_runspec.slurm.spec import JOB_DIR
 from nemo_runspec.submitters import render
-from nemotron.tasks.code_snapshot import python_path
+from nemotron.tasks.code_snapshot import package_code
 from nemotron.tasks.job_request import build_spec, packager_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class JobFiles:
-    """The texts of a job in one directory; `variables` hold secrets. `rendered` is what the submitter wrote."""
+    """The files of a job in one directory; `variables` hold secrets. `rendered` is what the submitter wrote."""
 
+    code: Package
     train: DictConfig
     variables: Mapping[str, str]
     payload_sh: str
@@ -50,16 +52,17 @@ def build_job_files(plan: StagePlan, options: StageOptions, env: Mapping[str, st
     (rendered,) = render([spec], submitter=plan.profile.submitter, cache_dir=options.render_cache)
     rendered = rendered.replace(JOB_DIR, str(folder))
     config = OmegaConf.to_container(extract_train_config(plan.job_config), resolve=False)
-    places = python_path(plan.stage.script, packager_of(plan.runspec, plan.profile))
+    code = package_code(plan.stage.script, packager_of(plan.runspec, plan.profile))
     variables = {
         **env,
         "NEMOTRON_JOB_DIR": str(folder),
         "NEMOTRON_STOP_FILE": str(folder / "stop"),
-        "PYTHONPATH": ":".join(str(folder / "code" / place) for place in places),
+        "PYTHONPATH": ":".join(str(folder / "code" / place) for place in code.pythonpath),
     }
     train = OmegaConf.create(resolve_working_directory(config, options.directory.absolute()))
     make_sources_absolute(train, plan.runspec.artifacts.sources, options.directory.absolute())
     return JobFiles(
+        code=code,
         train=train,
         variables=variables,
         payload_sh=f"{split_script(rendered)[1]}\n",

@@ -28,7 +28,7 @@ from nemo_runspec.profiles import Profile, check_supported, profile_config
 from nemo_runspec.slurm.job_script import check_path
 from nemo_runspec.slurm.spec import JobSpec
 from nemotron.blocks.profile_lookup import find_profile
-from nemotron.tasks.code_snapshot import python_path
+from nemotron.tasks.code_snapshot import package_code
 from nemotron.tasks.job_request import build_spec, effective_profile, overrides_of, packager_of
 from nemotron.tasks.requirements import check_requirements
 from nemotron.tasks.stage_options import Stage, StageOptions
@@ -105,7 +105,7 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
         check_store(store, runspec)
         return None
     check_path(options.work_root(profile).absolute())
-    python_path(stage.script, packager_of(runspec, profile))  # refuses what cannot be packaged
+    package_code(stage.script, packager_of(runspec, profile))  # refuses what cannot be packaged
     return profile, build_spec(stage, runspec, profile, options)
 
 

@@ -48,8 +48,7 @@ def run_process(
         StageCancelled: the run was cancelled.
         StageFailed: it exited with another code than 0; the message has its error line or the last log lines.
     """
-    nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
-    command = build_local_command(plan.runspec, str(train_path), nproc=nproc, passthrough=options.passthrough)
+    command = local_command(plan, options, train_path)
     profile_env = OmegaConf.select(plan.job_config, "run.env.env_vars") or {}
     extra = {"OMP_NUM_THREADS": "1", **plan.runspec.env, **{str(k): str(v) for k, v in profile_env.items()}, **env}
     log_path = plan.work_dir / "log.txt"
@@ -64,6 +63,12 @@ def run_process(
         raise
     if code != 0:
         raise stage_failure(plan.stage.name, code, log_path, begin=begin)
+
+
+def local_command(plan: StagePlan, options: StageOptions, train_path: Path) -> list[str]:
+    """The argv that runs the stage's script on this machine."""
+    nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
+    return build_local_command(plan.runspec, str(train_path), nproc=nproc, passthrough=options.passthrough)
 
 
 def wait(

@@ -15,6 +15,7 @@ from nemo_runspec.config import save_configs
 from nemo_runspec.errors import SlurmRefused, StageCancelled, StageFailed
 from nemo_runspec.jobs import local
 from nemo_runspec.metrics_log import saved_step
+from nemo_runspec.packaging import write_package
 from nemo_runspec.profiles import Profile
 from nemo_runspec.settings import load_settings
 from nemo_runspec.slurm.cancel import cancel_attempt
@@ -29,11 +30,10 @@ from nemo_runspec.slurm.retries import decide
 from nemo_runspec.slurm.spec import JobSpec
 from nemo_runspec.slurm.states import Ending
 from nemo_runspec.slurm.submit import submit_once
-from nemotron.tasks.code_snapshot import copy_code
 from nemotron.tasks.interrupts import Detached, Interrupts
 from nemotron.tasks.job_files import build_job_files
 from nemotron.tasks.job_index import add_follower, other_drivers, remember
-from nemotron.tasks.job_request import build_spec, packager_of
+from nemotron.tasks.job_request import build_spec
 from nemotron.tasks.progress import follow_progress, show_lines
 from nemotron.tasks.run_local import CHECK_S, SHOWN_LINES, script_error
 
@@ -161,19 +161,13 @@ class SlurmRun:
 
     def submit(self, attempt: Attempt) -> int:
         """The id of the attempt's job, submitted now unless it is there."""
-        profile, intent = self.plan.profile, attempt.intent
+        intent = attempt.intent
 
         def submit(exclude: Sequence[str]) -> int:
-            options = submit_options(
-                attempt,
-                stop_before_end_s=profile.stop_before_end_s,
-                requeue=profile.requeue,
-                exclude=[*([profile.exclude] if profile.exclude else []), *exclude],
-            )
             return submit_once(
                 attempt,
                 self.client,
-                options,
+                sbatch_options(attempt, self.plan.profile, exclude=exclude),
                 prepare=lambda: self.write_files(attempt),
                 pause=lambda seconds: self.pause(attempt, seconds),
             )
@@ -193,7 +187,7 @@ class SlurmRun:
         check_path(attempt.folder)
         folder, plan = attempt.folder, self.plan
         files = build_job_files(plan, self.options, self.env, folder)
-        copy_code(plan.stage.script, folder / "code", packager_of(plan.runspec, plan.profile))
+        write_package(files.code, folder / "code")
         save_configs(plan.job_config, files.train, folder)
         self.host.write(folder / "env.sh", files.env_sh, mode=0o600)
         self.host.write(folder / "payload.sh", files.payload_sh, mode=0o644)
@@ -254,6 +248,16 @@ class SlurmRun:
         said = [f"{head}: {because}" if because else head, f"    key {attempt.intent.key}, log: {attempt.log_path}"]
         message = "\n".join([*said, *(f"    {line}" for line in lines)])
         return StageFailed(message, exit_code=shell_code(verdict.exit_code))
+
+
+def sbatch_options(attempt: Attempt, profile: Profile, *, exclude: Sequence[str] = ()) -> list[str]:
+    """The attempt's own options of sbatch; `exclude` are nodes beyond those of the profile."""
+    return submit_options(
+        attempt,
+        stop_before_end_s=profile.stop_before_end_s,
+        requeue=profile.requeue,
+        exclude=[*([profile.exclude] if profile.exclude else []), *exclude],
+    )
 
 
 def shell_code(exit_code: str) -> int:

@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nemo_runspec.artifacts.gc_lock import scratch_name
+from nemo_runspec.artifacts.gc_lock import STALE_S, scratch_name
 from nemo_runspec.errors import RunspecError, StoreError
 
 _NUMBERED = re.compile(r"v(0|[1-9][0-9]*)\.json")
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV})
-_STALE_S = 24 * 3600.0
 
 
 @contextmanager
@@ -65,7 +64,7 @@ def scratch_directory(root: Path) -> Iterator[Path]:
 def _sweep(parent: Path) -> None:
     for entry in parent.iterdir():
         with suppress(OSError):
-            if time.time() - entry.stat().st_mtime > _STALE_S:
+            if time.time() - entry.stat().st_mtime > STALE_S:
                 shutil.rmtree(entry, ignore_errors=True)
 
 

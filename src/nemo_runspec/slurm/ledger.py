@@ -154,6 +154,11 @@ def read_attempt(folder: Path) -> Attempt | None:
     return Attempt(folder=folder, intent=Intent(**{**record, "exclude": tuple(record["exclude"])})) if record else None
 
 
+def attempt_key(run_id: str, stage: str, fingerprint: str, number: int) -> str:
+    """What an attempt is known by: the name of its job."""
+    return f"{run_id}-{stage}-{fingerprint[:8]}-a{number}"
+
+
 def open_attempt(
     work_dir: Path,
     *,
@@ -168,7 +173,7 @@ def open_attempt(
     """Record the intent of the stage's attempt `number`; of several callers one writes it and all get the same."""
     folder = work_dir / "attempts" / f"a{number}"
     intent = Intent(
-        key=f"{run_id}-{stage}-{fingerprint[:8]}-a{number}",
+        key=attempt_key(run_id, stage, fingerprint, number),
         stage=stage,
         run_id=run_id,
         profile=profile,

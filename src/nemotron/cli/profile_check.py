@@ -11,11 +11,11 @@ from nemo_runspec.checks import Check, failed, passed
 from nemo_runspec.errors import ConfigError
 from nemo_runspec.profile_fields import SUPPORTED_EXECUTORS
 from nemo_runspec.profiles import Profile
+from nemo_runspec.project import find_project
 from nemo_runspec.runspec import Runspec, RunspecResources, RunspecRun
 from nemo_runspec.slurm.cluster_check import ClusterRequest, check_cluster
 from nemo_runspec.slurm.hosts import Host, SshHost
 from nemo_runspec.slurm.spec import JobSpec
-from nemotron.cli.project import find_project
 from nemotron.tasks.job_request import build_spec
 from nemotron.tasks.requirements import count_gpus, module_exists
 from nemotron.tasks.run_slurm import connect

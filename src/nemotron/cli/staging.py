@@ -10,21 +10,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from nemo_runspec.artifacts import LocalStore
 from nemo_runspec.config import save_configs
 from nemo_runspec.errors import RequirementError
-from nemo_runspec.execution import build_local_command
+from nemo_runspec.packaging import pack_tar
 from nemo_runspec.profiles import Profile
 from nemo_runspec.slurm.hosts import Host
 from nemo_runspec.slurm.job_script import check_path, split_script
 from nemotron.flows.pipelines import new_pipeline
 from nemotron.flows.runs import RunRequest
-from nemotron.tasks.code_snapshot import pack_code, script_place
 from nemotron.tasks.job_files import JobFiles, build_job_files, job_environment
-from nemotron.tasks.job_request import packager_of
 from nemotron.tasks.plan import StagePlan, plan_stage
+from nemotron.tasks.run_local import local_command
 from nemotron.tasks.run_slurm import connect
 from nemotron.tasks.stage_options import StageOptions
 
@@ -90,9 +87,7 @@ def copy_files(host: Host, plan: StagePlan, files: JobFiles, folder: Path, scrip
         RequirementError: the code could not be unpacked there.
     """
     with tempfile.TemporaryDirectory(prefix="nemotron-stage-") as scratch:
-        packed = pack_code(
-            plan.stage.script, Path(scratch) / "code.tar.gz", packager_of(plan.runspec, plan.profile)
-        ).read_bytes()
+        packed = pack_tar(files.code, Path(scratch) / "code.tar.gz").read_bytes()
         paths = save_configs(plan.job_config, files.train, Path(scratch))
         configs = {path.name: path.read_text(encoding="utf-8") for path in paths}
     unpack = 'mkdir -p -- "$1/code" && tar -xzf - -C "$1/code"'
@@ -114,8 +109,7 @@ def _script(plan: StagePlan, options: StageOptions, files: JobFiles, folder: Pat
         directives, _ = split_script(files.rendered)
         name = f"{options.run_id}-{plan.stage.name}"
         return _SBATCH.format(name=name, folder=folder, directives="\n".join(directives))
-    nproc = int(OmegaConf.select(plan.job_config, "run.env.nproc_per_node") or 1)
-    command = build_local_command(plan.runspec, folder / "train.yaml", nproc=nproc, passthrough=options.passthrough)
-    place = folder / "code" / script_place(plan.stage.script, packager_of(plan.runspec, plan.profile))
+    place = folder / "code" / files.code.script
+    command = local_command(plan, options, folder / "train.yaml")
     words = [str(place) if word == str(plan.runspec.script_path) else word for word in command]
     return _SHELL.format(folder=folder, command=shlex.join(words))

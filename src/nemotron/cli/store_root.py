@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nemotron.cli.project import find_project
+from nemo_runspec.project import find_project
 
 
 def find_store(option: Path | None = None) -> Path:
