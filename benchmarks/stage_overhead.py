@@ -21,7 +21,7 @@ from statistics import median
 
 from rich.table import Table
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.config import extract_train_config, generate_job_dir, save_configs
 from nemotron.flows.nano3_stages import RECIPE_DIR, SCRIPTS
 from nemotron.tasks.plan import plan_stage
@@ -56,7 +56,7 @@ def add_overhead(folder: Path, table: Table) -> None:
         added = median(through[1:]) - median(alone[1:])
         table.add_row(f"run_stage, {name}", f"{added:+.2f} s to {median(alone[1:]):.2f} s", "≤ 2 s")
         if not inputs:
-            text = LocalStore(options.store_root).resolve("nano3-pretrain-data:latest")
+            text = ArtifactStore(options.store_root).resolve("nano3-pretrain-data:latest")
             inputs = {"tokenizer": text, "data": text}
 
 
@@ -70,7 +70,7 @@ def time_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, Artifac
 
 def time_script(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> float:
     """Seconds that the script takes when all that `run_stage` prepares is there."""
-    plan = plan_stage(stage, options, inputs, LocalStore(options.store_root))
+    plan = plan_stage(stage, options, inputs, ArtifactStore(options.store_root))
     folder = generate_job_dir(stage.name, options.project_dir)
     _, config = save_configs(plan.job_config, extract_train_config(plan.job_config), folder)
     env = {**os.environ, "OMP_NUM_THREADS": "1", **script_environment(plan, options)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nemo_runspec
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.errors import ConfigError, RequirementError, RunspecError, did_you_mean
 from nemo_runspec.profiles import Profile
 from nemo_runspec.slurm.spec import JobSpec
@@ -107,7 +107,7 @@ class Pipeline:
 
     def _newest(self, wanted: NewestOf) -> ArtifactRef:
         name = output_name(nemo_runspec.parse(self.stage(wanted.stage).script))
-        return LocalStore(self.options.store_root).resolve(f"{name}:latest")
+        return ArtifactStore(self.options.store_root).resolve(f"{name}:latest")
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 import nemo_runspec
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.config import extract_train_config
 from nemo_runspec.config.loading import find_config_file, load_layers
 from nemo_runspec.config.origins import Layer, Overridden, dotlist_layer, find_overridden
@@ -96,7 +96,7 @@ class Preview(Pipeline):
         """Fill in what is known."""
         runspec = nemo_runspec.parse(stage.script)
         pending = {it.stage for it in inputs.values() if isinstance(it, NewestOf) and self.selects(it.stage)}
-        store = LocalStore(options.store_root)
+        store = ArtifactStore(options.store_root)
         try:
             plan = None if pending else plan_stage(stage, options, self.resolve(inputs), store)
         except RunspecError:

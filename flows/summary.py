@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore, lineage_text
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, lineage_text
 from nemo_runspec.metrics_log import read_metrics
 from nemotron.flows.chain import Pipeline
 from nemotron.tasks.stage import StageResult
@@ -87,7 +87,7 @@ def draw_curves(curves: Sequence[Curve]) -> bytes:
     return buffer.getvalue()
 
 
-def read_sample(results: Sequence[StageResult], store: LocalStore) -> dict[str, str] | None:
+def read_sample(results: Sequence[StageResult], store: ArtifactStore) -> dict[str, str] | None:
     """A prompt with the model's answers before and after RL, if the RL model carries samples."""
     for result in reversed(results):
         if result.ref is None or "heldout_after" not in result.ref.metadata:
@@ -105,7 +105,7 @@ def write_report(pipeline: Pipeline) -> Report:
     options = pipeline.options
     folder = options.home / "reports" / options.run_id
     folder.mkdir(parents=True, exist_ok=True)
-    store = LocalStore(options.store_root)
+    store = ArtifactStore(options.store_root)
     curves = find_curves(pipeline.results)
     png = draw_curves(curves) if curves else None
     png_path = folder / "curves.png" if png else None
@@ -116,7 +116,7 @@ def write_report(pipeline: Pipeline) -> Report:
     return Report(html_path=html_path, png_path=png_path)
 
 
-def render_html(pipeline: Pipeline, store: LocalStore, png: bytes | None) -> str:
+def render_html(pipeline: Pipeline, store: ArtifactStore, png: bytes | None) -> str:
     """The whole report as one HTML page."""
     stages = html_table(COLUMNS, [stage_row(result) for result in pipeline.results])
     jobs = job_rows(pipeline.results)
@@ -185,7 +185,7 @@ def print_summary(pipeline: Pipeline, report: Report | None, *, title: str = "na
         for row in rows:
             jobs.add_row(*row)
         console.print(jobs)
-    store = LocalStore(pipeline.options.store_root)
+    store = ArtifactStore(pipeline.options.store_root)
     if pipeline.results and (last := pipeline.results[-1].ref):
         console.print(lineage_text(store, last), markup=False)
     if sample := read_sample(pipeline.results, store):

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import nemo_runspec
 from nemo_runspec import fingerprint as fp
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.cli_context import GlobalContext
 from nemo_runspec.config import build_job_config, extract_train_config, parse_config
 from nemo_runspec.config.origins import leaves_of
@@ -47,7 +47,9 @@ class StagePlan:
     work_dir: Path
 
 
-def plan_stage(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: LocalStore) -> StagePlan:
+def plan_stage(
+    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: ArtifactStore
+) -> StagePlan:
     """Merge the config, pin and verify the inputs, check what the stage needs, compute its fingerprint."""
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
@@ -97,7 +99,7 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     check_machine(stage, runspec, job_config, profile)
     check_complete(stage, job_config)
     find_sources(stage, job_config, runspec)
-    store = LocalStore(options.store_root)
+    store = ArtifactStore(options.store_root)
     for slot, type_name in runspec.artifacts.inputs.items():
         if slot not in given or is_overridden(slot, job_config):
             resolve_slot(stage, slot, type_name, job_config, store)
@@ -109,7 +111,7 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     return profile, build_spec(stage, runspec, profile, options)
 
 
-def check_store(store: LocalStore, runspec: nemo_runspec.Runspec) -> None:
+def check_store(store: ArtifactStore, runspec: nemo_runspec.Runspec) -> None:
     """Raise StoreError if what the script makes could not be published; creates nothing."""
     there = next(path for path in (store.root, *store.root.parents) if path.exists())
     if runspec.artifacts.output_name and not os.access(there, os.W_OK | os.X_OK):
@@ -163,7 +165,7 @@ def pin_inputs(
     job_config: DictConfig,
     runspec: nemo_runspec.Runspec,
     inputs: Mapping[str, ArtifactRef],
-    store: LocalStore,
+    store: ArtifactStore,
 ) -> dict[str, ArtifactRef]:
     """Resolve each declared slot to an exact, verified version and write it into `run.<slot>`.
 
@@ -199,7 +201,7 @@ def is_overridden(slot: str, job_config: DictConfig) -> bool:
     return f"run.{slot}" in {item.partition("=")[0].lstrip("+") for item in overrides_of(job_config)}
 
 
-def resolve_slot(stage: Stage, slot: str, type_name: str, job_config: DictConfig, store: LocalStore) -> ArtifactRef:
+def resolve_slot(stage: Stage, slot: str, type_name: str, job_config: DictConfig, store: ArtifactStore) -> ArtifactRef:
     """The artifact that the config names for the slot.
 
     Raises:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.config import extract_train_config, generate_job_dir, save_configs
 from nemo_runspec.errors import StageFailed
 from nemo_runspec.jobs import local
@@ -54,7 +54,7 @@ def run_stage(
         RunspecError: the stage is refused (nothing was started), or `StageFailed` when its process ended badly.
     """
     started = time.monotonic()
-    store = LocalStore(options.store_root)
+    store = ArtifactStore(options.store_root)
     plan = plan_stage(stage, options, inputs, store)
     interrupts = or_when_exists(interrupts, options.cancel_path)
     remember_stage(options, stage.name, plan.work_dir)
@@ -83,7 +83,7 @@ def alone(plan: StagePlan) -> contextlib.AbstractContextManager[int]:
     return local.locked(plan.work_dir) if plan.profile.executor == "local" else contextlib.nullcontext(-1)
 
 
-def find_reusable(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
+def find_reusable(plan: StagePlan, store: ArtifactStore) -> ArtifactRef | None:
     """The intact artifact that this fingerprint made before, if any."""
     name = plan.runspec.artifacts.output_name
     ref = store.find(name, plan.fingerprint) if name else None
@@ -93,7 +93,7 @@ def find_reusable(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
 
 
 def execute(
-    plan: StagePlan, options: StageOptions, store: LocalStore, interrupts: Interrupts, lock_fd: int
+    plan: StagePlan, options: StageOptions, store: ArtifactStore, interrupts: Interrupts, lock_fd: int
 ) -> list[Verdict]:
     """Run the script: on Slurm, in a process of its own, or in this one when `plain`; what became of its Slurm jobs."""
     env = script_environment(plan, options)
@@ -117,14 +117,14 @@ def execute(
     return []
 
 
-def is_published(plan: StagePlan, store: LocalStore, attempt: Attempt, options: StageOptions) -> bool:
+def is_published(plan: StagePlan, store: ArtifactStore, attempt: Attempt, options: StageOptions) -> bool:
     """Whether nothing is left to do after a completed attempt; without an output, whether this run waited for it."""
     if plan.runspec.artifacts.output_name is None:
         return options.run_id in followers(attempt)
     return find_reusable(plan, store) is not None
 
 
-def collect(plan: StagePlan, store: LocalStore) -> ArtifactRef | None:
+def collect(plan: StagePlan, store: ArtifactStore) -> ArtifactRef | None:
     """The artifact that the script published, None if it declares none."""
     if plan.runspec.artifacts.output_name is None:
         return None

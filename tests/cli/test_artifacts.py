@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore, Producer
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, Producer
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFound
 from nemotron.cli.artifact_tables import block_lines, key_metadata
 from nemotron.cli.artifacts import app
@@ -20,13 +20,13 @@ SOURCES = [{"name": "alice", "uri": "/texts/alice.txt", "size_bytes": 9, "sha256
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
     monkeypatch.setenv("NEMOTRON_STORE", str(tmp_path / "store"))
-    return LocalStore(tmp_path / "store")
+    return ArtifactStore(tmp_path / "store")
 
 
 @pytest.fixture
-def publish(store: LocalStore, tmp_path: Path) -> Callable[..., ArtifactRef]:
+def publish(store: ArtifactStore, tmp_path: Path) -> Callable[..., ArtifactRef]:
     def publish_text(text: str = "x", *, name: str = "data", type: str = "DataArtifact", **more: Any) -> ArtifactRef:
         path = tmp_path / "sources" / f"{name}-{text}" / "a"
         path.parent.mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_names_are_listed_with_their_newest_version(
 
 
 @pytest.mark.usefixtures("chain")
-def test_names_are_listed_as_json(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_listed_as_json(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
     document = run_json(capsys, "list")
     assert document["store"] == str(store.root)
     assert document["artifacts"][0] == {
@@ -105,7 +105,7 @@ def test_only_a_type_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("chain")
-def test_an_unknown_type_is_told_with_the_closest(store: LocalStore) -> None:
+def test_an_unknown_type_is_told_with_the_closest(store: ArtifactStore) -> None:
     message = (
         f"--type 'ModelArtefact': none in {store.root}; have: DataArtifact, ModelArtifact. "
         "Did you mean 'ModelArtifact'?"
@@ -142,7 +142,9 @@ def test_an_unknown_name_is_told_with_the_closest() -> None:
         run("list", "modle")
 
 
-def test_a_store_that_is_not_there_is_told_and_not_made(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_is_not_there_is_told_and_not_made(
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("list") == 0
     out, err = capsys.readouterr()
     assert out == ""
@@ -151,14 +153,14 @@ def test_a_store_that_is_not_there_is_told_and_not_made(store: LocalStore, capsy
 
 
 def test_a_store_that_is_not_there_is_an_empty_list_as_json(
-    store: LocalStore, capsys: pytest.CaptureFixture[str]
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_json(capsys, "list") == {"store": str(store.root), "artifacts": []}
 
 
 @pytest.mark.usefixtures("chain")
 def test_a_version_that_cannot_be_read_does_not_hide_the_others(
-    store: LocalStore, capsys: pytest.CaptureFixture[str]
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = store.root / "artifacts" / "data" / "versions" / "v0.json"
     path.chmod(0o644)
@@ -221,14 +223,14 @@ def test_a_version_is_shown_as_json_with_its_files(tmp_path: Path, capsys: pytes
 
 
 def test_where_files_were_set_out_is_shown(
-    chain: tuple[ArtifactRef, ArtifactRef], store: LocalStore, capsys: pytest.CaptureFixture[str]
+    chain: tuple[ArtifactRef, ArtifactRef], store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = store.materialize(chain[0])
     assert run_json(capsys, "show", "data")["directory"] == str(directory)
 
 
 def test_of_many_files_the_first_are_shown(
-    store: LocalStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: ArtifactStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "many").mkdir()
     for number in range(25):
@@ -266,7 +268,7 @@ def test_lineage_as_json_has_nodes_and_edges(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.usefixtures("chain")
-def test_an_input_that_was_removed_is_told_so(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_input_that_was_removed_is_told_so(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(store.root / "artifacts" / "data")
     node = run_json(capsys, "lineage", "model")["nodes"][0]
     assert (node["id"], node["in_store"], node["stage"]) == ("data:v0", False, None)
@@ -294,7 +296,7 @@ def test_versions_that_are_whole_are_told(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.usefixtures("chain")
 def test_a_bad_version_is_told_and_the_others_are_looked_at(
-    store: LocalStore, capsys: pytest.CaptureFixture[str]
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (path,) = (path for path in (store.root / "objects").rglob("*") if path.is_file())
     path.chmod(0o644)
@@ -307,7 +309,9 @@ def test_a_bad_version_is_told_and_the_others_are_looked_at(
 
 
 @pytest.mark.usefixtures("chain")
-def test_a_record_that_cannot_be_read_is_a_bad_version(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_cannot_be_read_is_a_bad_version(
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = store.root / "artifacts" / "data" / "versions" / "v0.json"
     path.chmod(0o644)
     path.write_text("{")
@@ -316,7 +320,7 @@ def test_a_record_that_cannot_be_read_is_a_bad_version(store: LocalStore, capsys
 
 
 @pytest.mark.usefixtures("chain")
-def test_sizes_alone_do_not_tell_other_contents(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_alone_do_not_tell_other_contents(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
     (path,) = (path for path in (store.root / "objects").rglob("*") if path.is_file())
     path.chmod(0o644)
     path.write_text("z")
@@ -337,7 +341,7 @@ def test_verifying_what_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("chain")
-def test_garbage_is_shown_and_stays(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_garbage_is_shown_and_stays(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
     (store.root / "tmp" / "half").write_text("half")
     assert run("gc") == 0
     out, err = capsys.readouterr()
@@ -347,7 +351,7 @@ def test_garbage_is_shown_and_stays(store: LocalStore, capsys: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("chain")
-def test_garbage_is_deleted_when_asked(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_garbage_is_deleted_when_asked(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
     (store.root / "tmp" / "half").write_text("half")
     assert run("gc", "--delete") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "deleted 1, 4 bytes freed"
@@ -355,7 +359,7 @@ def test_garbage_is_deleted_when_asked(store: LocalStore, capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("chain")
-def test_a_damaged_store_loses_no_garbage(store: LocalStore) -> None:
+def test_a_damaged_store_loses_no_garbage(store: ArtifactStore) -> None:
     shutil.rmtree(store.root / "manifests")
     with pytest.raises(ArtifactCorrupted, match="nothing was deleted"):
         run("gc", "--delete")

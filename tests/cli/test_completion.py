@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_runspec.artifacts import LocalStore, Producer
+from nemo_runspec.artifacts import ArtifactStore, Producer
 from nemotron.cli.completion import complete_artifact
 
 PRODUCER = Producer(run_id="run", stage="stage", fingerprint="f0")
@@ -14,7 +14,7 @@ PRODUCER = Producer(run_id="run", stage="stage", fingerprint="f0")
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with `data`, `data-raw` and `model`."""
     monkeypatch.setenv("NEMOTRON_STORE", str(tmp_path / "store"))
-    store = LocalStore(tmp_path / "store")
+    store = ArtifactStore(tmp_path / "store")
     (tmp_path / "a").touch()
     for name, aliases in (("data", ["best"]), ("data", []), ("data-raw", []), ("model", ["prod"])):
         store.publish(tmp_path / "a", name=name, type="T", metadata={}, producer=PRODUCER, aliases=aliases)

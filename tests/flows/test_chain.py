@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flow_process import Project, wait_until
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.metrics_log import read_metrics
 
 STAGES = ["data_prep_pretrain", "pretrain", "data_prep_sft", "sft", "data_prep_rl", "rl"]
@@ -23,13 +23,13 @@ def chain(chain_project: Project) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def store(chain: subprocess.CompletedProcess[str], chain_project: Project) -> LocalStore:
+def store(chain: subprocess.CompletedProcess[str], chain_project: Project) -> ArtifactStore:
     assert chain.returncode == 0, chain.stderr
-    return LocalStore(chain_project.folder / ".nemotron" / "artifacts")
+    return ArtifactStore(chain_project.folder / ".nemotron" / "artifacts")
 
 
 @pytest.fixture
-def model(store: LocalStore) -> ArtifactRef:
+def model(store: ArtifactStore) -> ArtifactRef:
     return store.resolve("nano3-rl-model:v0")
 
 
@@ -68,7 +68,7 @@ def test_the_report_stands_alone(chain_project: Project) -> None:
     assert all(stage in page for stage in STAGES)
 
 
-def test_lineage_leads_from_the_rl_model_to_the_text_files(store: LocalStore, model: ArtifactRef) -> None:
+def test_lineage_leads_from_the_rl_model_to_the_text_files(store: ArtifactStore, model: ArtifactRef) -> None:
     names = {str(edge.input) for edge in store.lineage(model)}
     assert names == {
         f"nano3-{name}:v0" for name in ("pretrain-data", "pretrain-model", "sft-data", "sft-model", "rl-data")
@@ -85,7 +85,7 @@ def test_the_stages_results_are_kept_by_prefect_as_json_references(prefect_home:
     assert set(OUTPUTS) <= set(named)
 
 
-def test_training_learns(chain_project: Project, store: LocalStore) -> None:
+def test_training_learns(chain_project: Project, store: ArtifactStore) -> None:
     losses = [row["loss"] for row in read_metrics(chain_project.work_dir("pretrain") / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 2.5
     assert store.resolve("nano3-pretrain-model").metadata["valid_loss"] < 4.5
@@ -97,7 +97,7 @@ def test_rl_raises_the_reward(model: ArtifactRef) -> None:
     assert model.metadata["heldout_after"] > model.metadata["heldout_before"]
 
 
-def test_a_frozen_policy_keeps_its_reward(chain_project: Project, store: LocalStore) -> None:
+def test_a_frozen_policy_keeps_its_reward(chain_project: Project, store: ArtifactStore) -> None:
     done = chain_project.run("--plain", "--stages", "rl", "rl.optimizer.lr=0", "rl.train.train_iters=20")
     assert done.returncode == 0, done.stderr
     frozen = store.resolve("nano3-rl-model:latest").metadata
@@ -105,7 +105,7 @@ def test_a_frozen_policy_keeps_its_reward(chain_project: Project, store: LocalSt
     assert frozen["heldout_after"] == frozen["heldout_before"]
 
 
-def test_the_samples_are_of_held_out_questions(store: LocalStore, model: ArtifactRef) -> None:
+def test_the_samples_are_of_held_out_questions(store: ArtifactStore, model: ArtifactRef) -> None:
     asked = {row["prompt"] for row in json.loads((store.materialize(model) / "samples.json").read_text())}
     data = store.materialize(store.resolve("nano3-rl-data"))
     trained = {json.loads(line)["prompt"] for line in (data / "train.jsonl").read_text().splitlines()}
@@ -160,7 +160,7 @@ def test_refresh_runs_a_stage_again(chain_project: Project) -> None:
     assert table(done.stdout)["data_prep_rl"][2:] == ["nano3-rl-data:v1", ""]
 
 
-def test_a_damaged_input_is_refused_with_the_way_out(chain_project: Project, store: LocalStore) -> None:
+def test_a_damaged_input_is_refused_with_the_way_out(chain_project: Project, store: ArtifactStore) -> None:
     weights = store.materialize(store.resolve("nano3-sft-model:v0")) / "model.pt"
     sound = weights.read_bytes()
     weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))

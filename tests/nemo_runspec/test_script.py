@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_runspec.artifacts import LocalStore, Producer
+from nemo_runspec.artifacts import ArtifactStore, Producer
 from nemo_runspec.errors import ArtifactNotFound, ConfigError
 from nemo_runspec.script import load_train_config, run_script
 
@@ -30,10 +30,10 @@ def run(folder: Path, body: str, *args: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
     root = tmp_path / "store"
     monkeypatch.setenv("NEMOTRON_STORE", str(root))
-    store = LocalStore(root)
+    store = ArtifactStore(root)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.txt").write_text("hello")
     producer = Producer(run_id="r", stage="s", fingerprint="f")

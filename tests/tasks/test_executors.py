@@ -9,7 +9,7 @@ import yaml
 from cluster.cluster import Cluster
 from small_recipe import options, write_recipe
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import StageFailed
 from nemo_runspec.profiles import Profile, format_toml
 from nemotron.tasks.stage import StageResult, run_stage
@@ -58,7 +58,7 @@ class TestEveryExecutor:
     def test_publishes_once_and_is_reused_after(self, project: Path) -> None:
         stage = write_recipe(project)
         first, second = run(project, stage), run(project, stage, run_id="run-2")
-        store = LocalStore(project / ".nemotron" / "artifacts")
+        store = ArtifactStore(project / ".nemotron" / "artifacts")
         assert (store.materialize(first.ref) / "text").read_text() == "hello"
         assert (second.ref, second.reused, second.jobs) == (first.ref, True, ())
 
@@ -66,7 +66,7 @@ class TestEveryExecutor:
         body = "(out / 'env').write_text(os.environ['NASTY'], newline='')"
         config = yaml.safe_dump({"text": NASTY.replace("${", "\\${"), "sources": []})
         result = run(project, write_recipe(project, body=body, config=config))
-        folder = LocalStore(project / ".nemotron" / "artifacts").materialize(result.ref)
+        folder = ArtifactStore(project / ".nemotron" / "artifacts").materialize(result.ref)
         assert (folder / "env").read_bytes().decode() == NASTY
         assert (folder / "text").read_bytes().decode() == NASTY
         assert not list(project.rglob("pwned"))

@@ -12,7 +12,7 @@ from cluster.cluster import Cluster
 from cluster.ssh_server import SshServer, wait_for_no_connection
 from small_recipe import options, write_recipe
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import ConfigError
 from nemo_runspec.profiles import Profile, format_toml
 from nemotron.tasks.stage import run_stage
@@ -51,7 +51,7 @@ def test_a_stage_runs_on_the_cluster_behind_a_login_node(login: SshServer, proje
     result = run_stage(write_recipe(project), options(project, profile="workstation"), {})
     (job,) = result.jobs
     assert (job.ending, job.exit_code) == ("COMPLETED", "0:0")
-    assert (LocalStore(project / ".nemotron" / "artifacts").materialize(result.ref) / "text").read_text() == "hello"
+    assert (ArtifactStore(project / ".nemotron" / "artifacts").materialize(result.ref) / "text").read_text() == "hello"
     assert login.num_logins() == 1
 
 

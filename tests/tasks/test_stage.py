@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_recipe import CONFIG, options, write_recipe
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import ArtifactError, ConfigError, DataError, StageFailed
 from nemotron.tasks.stage import run_stage
 
@@ -14,7 +14,7 @@ from nemotron.tasks.stage import run_stage
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_stage_runs_its_script_and_returns_what_it_published(tmp_path: Path, plain: bool) -> None:
     result = run_stage(write_recipe(tmp_path), options(tmp_path, plain=plain), {})
-    store = LocalStore(tmp_path / ".nemotron" / "artifacts")
+    store = ArtifactStore(tmp_path / ".nemotron" / "artifacts")
     assert str(result.ref) == "small-data:v0"
     assert (store.materialize(result.ref) / "text").read_text() == "hello"
     assert (result.reused, result.made_by) == (False, "run-1")

@@ -2,7 +2,7 @@
 
 from nemo_runspec.artifacts.lineage import LineageEdge, lineage_text
 from nemo_runspec.artifacts.refs import ArtifactRef, Producer, RequestedRef, VersionRecord, parse_ref
-from nemo_runspec.artifacts.store import LocalStore
+from nemo_runspec.artifacts.store import ArtifactStore
 from nemo_runspec.artifacts.tracking import ArtifactTracking, log_artifact, setup_artifact_tracking
 from nemo_runspec.artifacts.types import (
     Artifact,
@@ -16,10 +16,10 @@ from nemo_runspec.artifacts.types import (
 __all__ = [
     "Artifact",
     "ArtifactRef",
+    "ArtifactStore",
     "ArtifactTracking",
     "InputDatasetInfo",
     "LineageEdge",
-    "LocalStore",
     "ModelArtifact",
     "PretrainDataArtifact",
     "Producer",

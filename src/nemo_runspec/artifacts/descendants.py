@@ -6,12 +6,12 @@ from collections import defaultdict
 
 from nemo_runspec.artifacts.lineage import LineageEdge
 from nemo_runspec.artifacts.refs import ArtifactRef, VersionRecord
-from nemo_runspec.artifacts.store import LocalStore
+from nemo_runspec.artifacts.store import ArtifactStore
 
 Made = dict[str, list[VersionRecord]]
 
 
-def find_descendants(store: LocalStore, ref: ArtifactRef) -> list[LineageEdge]:
+def find_descendants(store: ArtifactStore, ref: ArtifactRef) -> list[LineageEdge]:
     """All edges below `ref`, breadth first, each once; reads every record of the store."""
     made = _index_inputs(store)
     edges: list[LineageEdge] = []
@@ -25,14 +25,14 @@ def find_descendants(store: LocalStore, ref: ArtifactRef) -> list[LineageEdge]:
     return edges
 
 
-def descendants_text(store: LocalStore, ref: ArtifactRef) -> str:
+def descendants_text(store: ArtifactStore, ref: ArtifactRef) -> str:
     """An indented tree, one line a version; what was drawn before is not drawn out again."""
     lines = [_line(store.record(ref))]
     _draw_below(_index_inputs(store), ref, lines=lines, seen={str(ref)}, stem="")
     return "\n".join(lines)
 
 
-def _index_inputs(store: LocalStore) -> Made:
+def _index_inputs(store: ArtifactStore) -> Made:
     """`name:vN` → the records of what was made from it."""
     made: Made = defaultdict(list)
     for name in store.names():

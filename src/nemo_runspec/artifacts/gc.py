@@ -20,7 +20,7 @@ from nemo_runspec.artifacts import durable
 from nemo_runspec.artifacts.gc_lock import hold_exclusive
 from nemo_runspec.artifacts.manifest import object_path
 from nemo_runspec.artifacts.refs import VersionRecord
-from nemo_runspec.artifacts.store import LocalStore
+from nemo_runspec.artifacts.store import ArtifactStore
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError
 
 Kind = Literal["object", "manifest", "checkout", "leftover"]
@@ -41,7 +41,7 @@ class Garbage:
     num_bytes: int
 
 
-def find_garbage(store: LocalStore) -> list[Garbage]:
+def find_garbage(store: ArtifactStore) -> list[Garbage]:
     """All that no version refers to, by kind and path; changes nothing.
 
     What is being published at this moment may be among it; what was published by the end of the call is not.
@@ -60,7 +60,7 @@ def find_garbage(store: LocalStore) -> list[Garbage]:
         return _measure(found)
 
 
-def collect_garbage(store: LocalStore, *, wait_s: float) -> list[Garbage]:
+def collect_garbage(store: ArtifactStore, *, wait_s: float) -> list[Garbage]:
     """Delete all that no version refers to and return it; waits up to `wait_s` seconds for those who publish.
 
     Whatever of it a crash leaves is garbage still.
@@ -78,13 +78,13 @@ def collect_garbage(store: LocalStore, *, wait_s: float) -> list[Garbage]:
         return garbage
 
 
-def linked_parts(store: LocalStore) -> list[Path]:
+def linked_parts(store: ArtifactStore) -> list[Path]:
     """Parts of the store that are symbolic links, so that no garbage is looked for there."""
     parts = (store.root / part for part in ("objects", "manifests", "checkouts", "tmp"))
     return [part for part in parts if part.is_symlink()]
 
 
-def _mark(store: LocalStore) -> set[Path]:
+def _mark(store: ArtifactStore) -> set[Path]:
     """The objects, manifests and checkouts that a version refers to."""
     referenced: set[Path] = set()
     for versions in _list_version_directories(store.root):
@@ -100,7 +100,7 @@ def _mark(store: LocalStore) -> set[Path]:
     return referenced
 
 
-def _mark_version(store: LocalStore, record: VersionRecord, *, known: set[Path]) -> set[Path]:
+def _mark_version(store: ArtifactStore, record: VersionRecord, *, known: set[Path]) -> set[Path]:
     manifest = store.manifest_path(record.manifest)
     if manifest in known:
         return set()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nemo_runspec.errors import ArtifactError
+from nemo_runspec.mirror.target import WandbTarget
 
 LATEST = "latest"
 Policy = Literal["copy", "reference"]
@@ -56,7 +57,10 @@ class Producer(BaseModel):
 
 
 class VersionRecord(BaseModel):
-    """What the store keeps of a version; never changed once written. `manifest` is the manifest's SHA-256 in hex."""
+    """What the store keeps of a version; never changed once written. `manifest` is the manifest's SHA-256 in hex.
+
+    `wandb` says where it is to be mirrored; it is part of the record, so that no crash can come between the two.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,6 +69,7 @@ class VersionRecord(BaseModel):
     inputs: list[ArtifactRef]
     policy: Policy
     manifest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    wandb: WandbTarget | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,14 +40,15 @@ from nemo_runspec.artifacts.refs import (
     parse_ref,
 )
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFound, StoreError, did_you_mean
+from nemo_runspec.mirror.target import WandbTarget
 
 _FORMAT = {"format": 1, "hash": "sha256"}
 
 
-class LocalStore:
+class ArtifactStore:
     """The store under `root`. Opening and reading change nothing; the first to publish creates it.
 
-    >>> store = LocalStore(".nemotron/artifacts")
+    >>> store = ArtifactStore(".nemotron/artifacts")
     >>> ref = store.publish(Path("out"), name="data", type="PretrainDataArtifact", metadata={}, producer=producer)
     >>> store.materialize(store.resolve("data:latest"))
 
@@ -112,6 +113,7 @@ class LocalStore:
         inputs: Sequence[ArtifactRef] = (),
         policy: Policy = "copy",
         aliases: Sequence[str] = (),
+        wandb: WandbTarget | None = None,
     ) -> ArtifactRef:
         """Make the file or directory the next version of `name`; on return it is on disk.
 
@@ -136,7 +138,12 @@ class LocalStore:
                     name=name, type=type, version=f"v{number}", digest=manifest.content_digest, metadata=plain
                 )
                 return VersionRecord(
-                    ref=ref, producer=producer, inputs=unique_inputs, policy=policy, manifest=manifest_hex
+                    ref=ref,
+                    producer=producer,
+                    inputs=unique_inputs,
+                    policy=policy,
+                    manifest=manifest_hex,
+                    wandb=wandb,
                 )
 
             number = durable.commit_next(
@@ -154,6 +161,31 @@ class LocalStore:
         with self._writing(f"setting alias {ref.name}:{alias}") as scratch:
             content = canonical_json({"version": ref.version})
             durable.commit_next(self._aliases(ref.name) / alias, lambda _: content, scratch=scratch)
+
+    def add_note(self, key: str, document: Mapping[str, Any]) -> None:
+        """Append a JSON document to the notes `key`, such as `mirrors/wandb/data/v3`; on return it is on disk."""
+        with self._writing(f"writing the note {key}") as scratch:
+            content = canonical_json(dict(document))
+            durable.commit_next(self.root / key, lambda _: content, scratch=scratch)
+
+    def newest_note(self, key: str) -> dict[str, Any] | None:
+        """The document that was appended last to the notes `key`, None if there is none.
+
+        Raises:
+            ArtifactCorrupted: it is no JSON object.
+        """
+        with durable.store_errors(self.root, f"reading the note {key}"):
+            numbers = durable.list_numbers(self.root / key)
+            if not numbers:
+                return None
+            content = (self.root / key / f"v{numbers[-1]}.json").read_bytes()
+        try:
+            document = from_json(content)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise ArtifactCorrupted(f"{self.root / key}/v{numbers[-1]}.json is no note; remove it")
+        return document
 
     def resolve(self, reference: str, expected_type: str | None = None) -> ArtifactRef:
         """The exact version that `name[:vN|:alias|:latest]` means now.

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from nemo_runspec.artifacts.refs import ArtifactRef, Producer
-from nemo_runspec.artifacts.store import LocalStore
+from nemo_runspec.artifacts.store import ArtifactStore
 from nemo_runspec.artifacts.types import Artifact, ModelArtifact
 from nemo_runspec.errors import ArtifactError
+from nemo_runspec.mirror.target import WandbTarget
 
 ENV_STORE = "NEMOTRON_STORE"
 ENV_INPUTS = "NEMOTRON_INPUTS"
@@ -29,12 +30,13 @@ DEFAULT_STORE = ".nemotron/artifacts"
 class ArtifactTracking:
     """What `log_artifact` needs to know; `inputs` goes from slot to exact version."""
 
-    store: LocalStore
+    store: ArtifactStore
     output_name: str | None
     run_id: str
     stage: str
     fingerprint: str
     inputs: Mapping[str, ArtifactRef]
+    wandb: WandbTarget | None = None
 
 
 def setup_artifact_tracking(config: Mapping[str, Any]) -> ArtifactTracking:
@@ -45,7 +47,7 @@ def setup_artifact_tracking(config: Mapping[str, Any]) -> ArtifactTracking:
         ArtifactError: NEMOTRON_INPUTS or a reference is malformed.
         StoreError: the store cannot be written.
     """
-    store = LocalStore(os.environ.get(ENV_STORE) or DEFAULT_STORE)
+    store = ArtifactStore(os.environ.get(ENV_STORE) or DEFAULT_STORE)
     store.check_writable()
     return ArtifactTracking(
         store=store,
@@ -54,6 +56,7 @@ def setup_artifact_tracking(config: Mapping[str, Any]) -> ArtifactTracking:
         stage=os.environ.get("NEMOTRON_STAGE") or "by-hand",
         fingerprint=os.environ.get("NEMOTRON_FINGERPRINT", ""),
         inputs={slot: store.resolve(reference) for slot, reference in _read_inputs(config).items()},
+        wandb=WandbTarget.from_environment(),
     )
 
 
@@ -95,4 +98,5 @@ def log_artifact(artifact: Artifact, tracking: ArtifactTracking) -> ArtifactRef 
         producer=Producer(run_id=tracking.run_id, stage=tracking.stage, fingerprint=tracking.fingerprint),
         inputs=list(tracking.inputs.values()),
         policy="reference" if isinstance(artifact, ModelArtifact) else "copy",
+        wandb=tracking.wandb,
     )

@@ -46,14 +46,14 @@ def resolve_artifact_field(
         ConfigError: unknown key or field.
         ArtifactError: the store has no such artifact, or its files are not what was published.
     """
-    from nemo_runspec.artifacts import LocalStore
+    from nemo_runspec.artifacts import ArtifactStore
 
     if key not in references:
         raise ConfigError(
             f"${{art:{key}}}: {section}.{key} is not set; have: {', '.join(references) or 'none'}."
             f"{did_you_mean(key, references)}"
         )
-    store = LocalStore(root)
+    store = ArtifactStore(root)
     ref = store.resolve(references[key])
     if field == "path":
         return str(store.materialize(ref))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, StoreError
 from nemotron.cli.artifact_tables import format_bytes, format_count
 
 
-def find_references(store: LocalStore, references: Sequence[str]) -> list[str]:
+def find_references(store: ArtifactStore, references: Sequence[str]) -> list[str]:
     """The references, or all versions if there are none.
 
     Raises:
@@ -26,7 +26,7 @@ def find_references(store: LocalStore, references: Sequence[str]) -> list[str]:
 
 
 def check_all(
-    store: LocalStore, references: Sequence[str], *, level: Literal["full", "stat"], say: Callable[[str], None]
+    store: ArtifactStore, references: Sequence[str], *, level: Literal["full", "stat"], say: Callable[[str], None]
 ) -> int:
     """Say of each how it is, and the totals; the number of bad ones."""
     start = time.monotonic()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from nemo_runspec.artifacts import ArtifactRef, LineageEdge, LocalStore, VersionRecord
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, LineageEdge, VersionRecord
 from nemo_runspec.artifacts.manifest import Manifest
 from nemo_runspec.errors import ArtifactError, ArtifactNotFound
 
@@ -60,12 +60,12 @@ class NameFacts:
         }
 
 
-def load_names(store: LocalStore, *, report: Report) -> list[NameFacts]:
+def load_names(store: ArtifactStore, *, report: Report) -> list[NameFacts]:
     """All names; `report` is told of each that cannot be read, and it is left out."""
     return _present(_load_or_report(partial(_load_name, store, name), report) for name in store.names())
 
 
-def load_versions(store: LocalStore, name: str, *, report: Report) -> list[VersionFacts]:
+def load_versions(store: ArtifactStore, name: str, *, report: Report) -> list[VersionFacts]:
     """All versions, oldest first; `report` is told of each that cannot be read, and it is left out."""
     aliases = store.aliases(name)
     return _present(
@@ -74,12 +74,12 @@ def load_versions(store: LocalStore, name: str, *, report: Report) -> list[Versi
     )
 
 
-def load_version(store: LocalStore, ref: ArtifactRef) -> VersionFacts:
+def load_version(store: ArtifactStore, ref: ArtifactRef) -> VersionFacts:
     """All that is known of one version, but for its files."""
     return _describe(store, store.record(ref), store.aliases(ref.name))
 
 
-def where_files_are(store: LocalStore, record: VersionRecord, manifest: Manifest) -> str | None:
+def where_files_are(store: ArtifactStore, record: VersionRecord, manifest: Manifest) -> str | None:
     """The directory with the files under their names; None while the store only has their contents."""
     if manifest.original_directory is not None:
         return str(manifest.original_directory)
@@ -87,7 +87,7 @@ def where_files_are(store: LocalStore, record: VersionRecord, manifest: Manifest
     return str(checkout) if checkout.is_dir() else None
 
 
-def version_document(store: LocalStore, ref: ArtifactRef) -> dict[str, Any]:
+def version_document(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
     """The JSON of `show`."""
     manifest = store.manifest(ref)
     files = [
@@ -98,7 +98,9 @@ def version_document(store: LocalStore, ref: ArtifactRef) -> dict[str, Any]:
     return {**asdict(load_version(store, ref)), "directory": directory, "files": files}
 
 
-def lineage_document(store: LocalStore, ref: ArtifactRef, edges: list[LineageEdge], *, sources: bool) -> dict[str, Any]:
+def lineage_document(
+    store: ArtifactStore, ref: ArtifactRef, edges: list[LineageEdge], *, sources: bool
+) -> dict[str, Any]:
     """The JSON of `lineage`: nodes, and edges from what was used to what was made; with source files if asked."""
     refs = {str(known): known for edge in edges for known in (edge.output, edge.input)} | {str(ref): ref}
     nodes = {key: _artifact_node(store, known) for key, known in sorted(refs.items())}
@@ -112,7 +114,7 @@ def lineage_document(store: LocalStore, ref: ArtifactRef, edges: list[LineageEdg
     return {"ref": str(ref), "nodes": list(nodes.values()), "edges": links}
 
 
-def _artifact_node(store: LocalStore, ref: ArtifactRef) -> dict[str, Any]:
+def _artifact_node(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
     try:
         producer = store.record(ref).producer
     except ArtifactNotFound:
@@ -128,18 +130,18 @@ def _artifact_node(store: LocalStore, ref: ArtifactRef) -> dict[str, Any]:
     }
 
 
-def _load_name(store: LocalStore, name: str) -> NameFacts:
+def _load_name(store: ArtifactStore, name: str) -> NameFacts:
     aliases = store.aliases(name)
     versions = store.version_names(name)
     newest = _describe(store, store.read_record(name, versions[-1]), aliases)
     return NameFacts(newest=newest, num_versions=len(versions), aliases=aliases)
 
 
-def _read_and_describe(store: LocalStore, name: str, version: str, aliases: dict[str, str]) -> VersionFacts:
+def _read_and_describe(store: ArtifactStore, name: str, version: str, aliases: dict[str, str]) -> VersionFacts:
     return _describe(store, store.read_record(name, version), aliases)
 
 
-def _describe(store: LocalStore, record: VersionRecord, aliases: dict[str, str]) -> VersionFacts:
+def _describe(store: ArtifactStore, record: VersionRecord, aliases: dict[str, str]) -> VersionFacts:
     ref, producer = record.ref, record.producer
     try:
         sizes = [entry.size for entry in store.manifest(ref).entries]

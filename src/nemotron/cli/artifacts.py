@@ -15,7 +15,7 @@ from nemotron.cli.group import new_group
 from nemotron.cli.store_root import find_store
 
 if TYPE_CHECKING:
-    from nemo_runspec.artifacts import LocalStore
+    from nemo_runspec.artifacts import ArtifactStore
     from nemo_runspec.artifacts.gc import Garbage
 
 app = new_group("Artifacts: data sets and models by name and version, and where they came from.")
@@ -118,7 +118,7 @@ def gc(
     _print_garbage(garbage, opened, deleted=delete)
 
 
-def _print_garbage(garbage: list[Garbage], store: LocalStore, *, deleted: bool) -> None:
+def _print_garbage(garbage: list[Garbage], store: ArtifactStore, *, deleted: bool) -> None:
     from nemo_runspec.artifacts.gc_lock import list_publishers
     from nemotron.cli.artifact_tables import format_bytes
 
@@ -136,7 +136,7 @@ def _print_garbage(garbage: list[Garbage], store: LocalStore, *, deleted: bool) 
             _note(f"what {', '.join(publishers)} publishes now may be among it; --delete waits for that and keeps it")
 
 
-def _list_names(store: LocalStore, type_: str | None, *, as_json: bool) -> None:
+def _list_names(store: ArtifactStore, type_: str | None, *, as_json: bool) -> None:
     from nemotron.cli import artifact_facts, artifact_tables
 
     found = artifact_facts.load_names(store, report=_note)
@@ -151,7 +151,7 @@ def _list_names(store: LocalStore, type_: str | None, *, as_json: bool) -> None:
         artifact_tables.print_rows(artifact_tables.NAME_COLUMNS, [artifact_tables.name_row(facts) for facts in found])
 
 
-def _list_versions(store: LocalStore, name: str, type_: str | None, *, as_json: bool) -> None:
+def _list_versions(store: ArtifactStore, name: str, type_: str | None, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from nemo_runspec.artifacts.refs import check_name
@@ -179,13 +179,13 @@ def _check_type(wanted: str, types: set[str], where: str) -> None:
         raise ArtifactError(f"--type {wanted!r}: none {where}; have: {have}.{did_you_mean(wanted, types)}")
 
 
-def _open_store(option: Path | None) -> LocalStore:
-    from nemo_runspec.artifacts import LocalStore
+def _open_store(option: Path | None) -> ArtifactStore:
+    from nemo_runspec.artifacts import ArtifactStore
 
-    return LocalStore(find_store(option))
+    return ArtifactStore(find_store(option))
 
 
-def _note_empty(store: LocalStore) -> None:
+def _note_empty(store: ArtifactStore) -> None:
     _note(f"no artifacts in {store.root}; run nemotron nano3 pipe, which makes some, or name another with --store")
 
 

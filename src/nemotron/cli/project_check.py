@@ -60,9 +60,9 @@ def check_store() -> list[Check]:
     origin = " (NEMOTRON_STORE)" if "NEMOTRON_STORE" in os.environ else ""
     if not (root / "format.json").exists():  # opening it would make it
         return [passed("artifact store", f"{root}{origin}: none yet, the first run makes it")]
-    from nemo_runspec.artifacts import LocalStore
+    from nemo_runspec.artifacts import ArtifactStore
 
-    names = LocalStore(root).names()
+    names = ArtifactStore(root).names()
     return [passed("artifact store", f"{root}{origin}: {len(names)} artifacts")]
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.config import save_configs
 from nemo_runspec.errors import RequirementError
 from nemo_runspec.packaging import pack_tar
@@ -55,7 +55,7 @@ def stage_run(request: RunRequest, home: Path) -> int:
     pipeline = new_pipeline(request, project_dir=home.parent)
     name = request.stage_name()
     options = pipeline.stage_options(name)
-    plan = plan_stage(pipeline.stage(name), options, {}, LocalStore(options.store_root))
+    plan = plan_stage(pipeline.stage(name), options, {}, ArtifactStore(options.store_root))
     folder = options.work_root(plan.profile).absolute().parent / "staged" / f"{request.run_id}-{name}"
     check_path(folder)
     host = connect(plan.profile)

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.artifacts.refs import Producer
 
 STARTS = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
@@ -56,7 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def publish_artifacts(root: Path) -> None:
     """Put data and a model of nano3 into the store, the data with the alias `best`."""
-    store = LocalStore(root / ".nemotron" / "artifacts")
+    store = ArtifactStore(root / ".nemotron" / "artifacts")
     content = root / "content"
     content.write_text("x")
     producer = Producer(run_id="r1", stage="s", fingerprint="f")

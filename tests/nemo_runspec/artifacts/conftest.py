@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "store")
 
 
 @pytest.fixture
-def publish(store: LocalStore, tmp_path: Path) -> Publisher:
+def publish(store: ArtifactStore, tmp_path: Path) -> Publisher:
     return Publisher(store, tmp_path / "sources")
 
 

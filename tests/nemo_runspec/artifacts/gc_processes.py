@@ -12,7 +12,7 @@ from pathlib import Path
 from store_processes import check_whole, die_before, fork_all, publish
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.artifacts.gc import collect_garbage, find_garbage
 
 DURATION_S = 5.0
@@ -26,17 +26,17 @@ def publish_meanwhile(root: Path) -> dict[str, int]:
 
     def work(process: int) -> None:
         if process == 0:
-            runs = [len(collect_garbage(LocalStore(root), wait_s=60)) for _ in seconds(DURATION_S)]
+            runs = [len(collect_garbage(ArtifactStore(root), wait_s=60)) for _ in seconds(DURATION_S)]
             (counts / "runs").write_text(json.dumps({"runs": len(runs), "deleted": sum(runs)}))
         elif process == 1:
             for number in seconds(DURATION_S):
-                give_up(LocalStore(root), publish_as(LocalStore(root), "gone", of_now() + number % 2))
+                give_up(ArtifactStore(root), publish_as(ArtifactStore(root), "gone", of_now() + number % 2))
         elif process == 2:
             for _ in seconds(DURATION_S):
-                LocalStore(root).materialize(publish_as(LocalStore(root), "data", of_now()))
+                ArtifactStore(root).materialize(publish_as(ArtifactStore(root), "data", of_now()))
 
     fork_all(work)
-    store = LocalStore(root)
+    store = ArtifactStore(root)
     check_whole(store)
     for ref in store.versions("data"):
         assert (store.materialize(ref) / "a").read_text() == ref.metadata["text"]
@@ -51,13 +51,13 @@ def kill_publisher(root: Path) -> dict[str, int]:
         text = f"step {step}"
         publisher = os.fork()
         if publisher == 0:
-            store = LocalStore(root)
+            store = ArtifactStore(root)
             publish(store, text="the first creates the store")
             die_before(step)
             store.materialize(publish(store, text=text))
             os._exit(0)
         _, status = os.waitpid(publisher, 0)
-        store = LocalStore(root)
+        store = ArtifactStore(root)
         collected += len(collect_garbage(store, wait_s=0))
         assert find_garbage(store) == []
         assert list((root / "tmp").iterdir()) == []
@@ -69,7 +69,7 @@ def kill_publisher(root: Path) -> dict[str, int]:
 
 def kill_collector(root: Path) -> dict[str, int]:
     """Kill a collector before its first file operation, another before its second, …; what stays is collected later."""
-    store = LocalStore(root)
+    store = ArtifactStore(root)
     kept = publish_as(store, "data", 0)
     for step in itertools.count(1):
         for number in range(NUM_GIVEN_UP):
@@ -79,7 +79,7 @@ def kill_collector(root: Path) -> dict[str, int]:
         collector = os.fork()
         if collector == 0:
             die_before(step)
-            collect_garbage(LocalStore(root), wait_s=0)
+            collect_garbage(ArtifactStore(root), wait_s=0)
             os._exit(0)
         _, status = os.waitpid(collector, 0)
         check_whole(store)
@@ -94,7 +94,7 @@ def kill_collector(root: Path) -> dict[str, int]:
     raise AssertionError("unreachable")
 
 
-def publish_as(store: LocalStore, name: str, number: int) -> ArtifactRef:
+def publish_as(store: ArtifactStore, name: str, number: int) -> ArtifactRef:
     """Publish a content that goes by the number: one process's garbage is what another publishes."""
     text = str(number)
     publisher = Publisher(store, store.root.parent / "sources")
@@ -106,7 +106,7 @@ def of_now() -> int:
     return int(time.monotonic() * 10)
 
 
-def give_up(store: LocalStore, ref: ArtifactRef) -> None:
+def give_up(store: ArtifactStore, ref: ArtifactRef) -> None:
     """Remove all versions of the name, as somebody would by hand."""
     shutil.rmtree(store.root / "artifacts" / ref.name)
 

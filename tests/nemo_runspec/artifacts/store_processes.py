@@ -13,7 +13,7 @@ from pathlib import Path
 
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 
 NUM_PROCESSES = 8
 NUM_EACH = 10
@@ -25,7 +25,7 @@ def publish_at_once(root: Path) -> dict[str, str]:
     told.mkdir()
 
     def publish_some(process: int) -> None:
-        publish = Publisher(LocalStore(root), root.parent / "sources")
+        publish = Publisher(ArtifactStore(root), root.parent / "sources")
         texts = [f"{process}-{number}" for number in range(NUM_EACH)]
         versions = {publish({"a": text}, metadata={"text": text}).version: text for text in texts}
         (told / str(process)).write_text(json.dumps(versions))
@@ -41,12 +41,12 @@ def kill_at_each_step(root: Path) -> dict[str, str]:
         publisher = os.fork()
         if publisher == 0:
             die_before(step)
-            publish(LocalStore(new), text=f"step {step}")
-            publish(LocalStore(root), text=f"step {step}")
+            publish(ArtifactStore(new), text=f"step {step}")
+            publish(ArtifactStore(root), text=f"step {step}")
             os._exit(0)
         _, status = os.waitpid(publisher, 0)
-        check_whole(LocalStore(root))
-        check_whole(LocalStore(new))
+        check_whole(ArtifactStore(root))
+        check_whole(ArtifactStore(new))
         if os.WIFEXITED(status):
             return {"kills": str(step - 1), "exit": str(os.WEXITSTATUS(status))}
     raise AssertionError("unreachable")
@@ -54,10 +54,10 @@ def kill_at_each_step(root: Path) -> dict[str, str]:
 
 def read_at_once(root: Path) -> dict[str, str]:
     """Let all processes set out the same versions at the same time, and read what they were given."""
-    refs = [publish(LocalStore(root), text=f"version {number}") for number in range(NUM_EACH * 4)]
+    refs = [publish(ArtifactStore(root), text=f"version {number}") for number in range(NUM_EACH * 4)]
 
     def read(_: int) -> None:
-        store = LocalStore(root)
+        store = ArtifactStore(root)
         for ref in refs:
             assert (store.materialize(ref) / "deep" / "a").read_text() == ref.metadata["text"]
 
@@ -65,12 +65,12 @@ def read_at_once(root: Path) -> dict[str, str]:
     return {}
 
 
-def publish(store: LocalStore, *, text: str) -> ArtifactRef:
+def publish(store: ArtifactStore, *, text: str) -> ArtifactRef:
     publisher = Publisher(store, store.root.parent / "sources")
     return publisher({"deep/a": text}, metadata={"text": text}, aliases=["best"])
 
 
-def check_whole(store: LocalStore) -> None:
+def check_whole(store: ArtifactStore) -> None:
     versions = store.versions("data")
     assert [ref.version for ref in versions] == [f"v{number}" for number in range(len(versions))]
     for ref in versions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore, Producer
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, Producer
 from nemo_runspec.artifacts.refs import Policy
 
 
@@ -14,7 +14,7 @@ from nemo_runspec.artifacts.refs import Policy
 class Publisher:
     """Writes files (name → text) to a new directory under `sources` and publishes that."""
 
-    store: LocalStore
+    store: ArtifactStore
     sources: Path
 
     def __call__(
@@ -50,7 +50,7 @@ class Publisher:
         return directory
 
 
-def objects(store: LocalStore) -> list[Path]:
+def objects(store: ArtifactStore) -> list[Path]:
     """The files that hold contents."""
     return [path for path in (store.root / "objects").rglob("*") if path.is_file()]
 

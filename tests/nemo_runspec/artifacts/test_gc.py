@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from store_publisher import Publisher, objects, overwrite
 
-from nemo_runspec.artifacts import ArtifactRef, LocalStore
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.artifacts.gc import collect_garbage, find_garbage, linked_parts
 from nemo_runspec.errors import ArtifactCorrupted, StoreError
 
 
-def give_up(store: LocalStore, ref: ArtifactRef) -> Path:
+def give_up(store: ArtifactStore, ref: ArtifactRef) -> Path:
     """Remove the version's record; it returns the path, which is gone."""
     path = store.root / "artifacts" / ref.name / "versions" / f"{ref.version}.json"
     path.unlink()
@@ -24,23 +24,23 @@ def tree(root: Path) -> list[tuple[str, int, int]]:
     return sorted((str(path), path.lstat().st_mtime_ns, path.lstat().st_ino) for path in root.rglob("*"))
 
 
-def kinds(store: LocalStore) -> list[str]:
+def kinds(store: ArtifactStore) -> list[str]:
     return [garbage.kind for garbage in find_garbage(store)]
 
 
-def test_what_versions_refer_to_is_no_garbage(publish: Publisher, store: LocalStore) -> None:
+def test_what_versions_refer_to_is_no_garbage(publish: Publisher, store: ArtifactStore) -> None:
     store.materialize(publish({"a": "x", "b/c": "y"}, aliases=["best"]))
     assert collect_garbage(store, wait_s=0) == []
 
 
-def test_all_that_a_removed_version_had_is_garbage(publish: Publisher, store: LocalStore) -> None:
+def test_all_that_a_removed_version_had_is_garbage(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x", "b/c": "y"})
     store.materialize(ref)
     give_up(store, ref)
     assert kinds(store) == ["object", "object", "manifest", "checkout"]
 
 
-def test_what_another_version_refers_to_as_well_stays(publish: Publisher, store: LocalStore) -> None:
+def test_what_another_version_refers_to_as_well_stays(publish: Publisher, store: ArtifactStore) -> None:
     kept, gone = publish({"a": "shared", "b": "x"}), publish({"a": "shared", "b": "y"})
     give_up(store, gone)
     collect_garbage(store, wait_s=0)
@@ -48,7 +48,7 @@ def test_what_another_version_refers_to_as_well_stays(publish: Publisher, store:
     assert sorted(path.read_text() for path in objects(store)) == ["shared", "x"]
 
 
-def test_what_killed_processes_left_goes_at_any_age(publish: Publisher, store: LocalStore) -> None:
+def test_what_killed_processes_left_goes_at_any_age(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     (store.root / "tmp" / "killed" / "deep").mkdir(parents=True)
     (store.root / "tmp" / "killed" / "deep" / "half").write_text("half")
@@ -56,7 +56,7 @@ def test_what_killed_processes_left_goes_at_any_age(publish: Publisher, store: L
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_bytes_are_those_that_get_free(publish: Publisher, store: LocalStore) -> None:
+def test_bytes_are_those_that_get_free(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x" * 1000})
     store.materialize(ref)
     os.link(objects(store)[0], store.root.parent / "mine")
@@ -66,14 +66,14 @@ def test_bytes_are_those_that_get_free(publish: Publisher, store: LocalStore) ->
     assert sum(garbage.num_bytes for garbage in find_garbage(store)) == freed
 
 
-def test_a_checkout_and_its_object_count_once(publish: Publisher, store: LocalStore) -> None:
+def test_a_checkout_and_its_object_count_once(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x" * 1000, "b": "x" * 1000})
     store.materialize(ref)
     give_up(store, ref)
     assert [garbage.num_bytes for garbage in find_garbage(store) if garbage.kind != "manifest"] == [1000, 0]
 
 
-def test_looking_changes_nothing(publish: Publisher, store: LocalStore) -> None:
+def test_looking_changes_nothing(publish: Publisher, store: ArtifactStore) -> None:
     give_up(store, publish({"a": "x"}))
     (store.root / "gc.lock").unlink()
     before = tree(store.root)
@@ -82,12 +82,14 @@ def test_looking_changes_nothing(publish: Publisher, store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("work", [find_garbage, lambda store: collect_garbage(store, wait_s=0)])
-def test_a_store_that_is_not_there_has_no_garbage(work: Callable[[LocalStore], list[object]], tmp_path: Path) -> None:
-    assert work(LocalStore(tmp_path / "store")) == []
+def test_a_store_that_is_not_there_has_no_garbage(
+    work: Callable[[ArtifactStore], list[object]], tmp_path: Path
+) -> None:
+    assert work(ArtifactStore(tmp_path / "store")) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_store_has_no_garbage(store: LocalStore) -> None:
+def test_an_empty_store_has_no_garbage(store: ArtifactStore) -> None:
     store.check_writable()
     assert collect_garbage(store, wait_s=0) == []
 
@@ -95,11 +97,11 @@ def test_an_empty_store_has_no_garbage(store: LocalStore) -> None:
 def test_a_directory_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     (tmp_path / "tmp" / "mine").write_text("x")
-    assert collect_garbage(LocalStore(tmp_path), wait_s=0) == []
+    assert collect_garbage(ArtifactStore(tmp_path), wait_s=0) == []
     assert (tmp_path / "tmp" / "mine").exists()
 
 
-def test_referenced_files_are_never_touched(publish: Publisher, store: LocalStore) -> None:
+def test_referenced_files_are_never_touched(publish: Publisher, store: ArtifactStore) -> None:
     kept, gone = publish({"a": "x"}, policy="reference"), publish({"a": "y"}, policy="reference")
     give_up(store, gone)
     before = tree(publish.sources)
@@ -109,7 +111,7 @@ def test_referenced_files_are_never_touched(publish: Publisher, store: LocalStor
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"{", b"\xff"], ids=repr)
-def test_a_record_that_cannot_be_read_stops_it(content: bytes, publish: Publisher, store: LocalStore) -> None:
+def test_a_record_that_cannot_be_read_stops_it(content: bytes, publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x"})
     path = store.root / "artifacts" / "data" / "versions" / "v0.json"
     overwrite(path, content)
@@ -119,13 +121,13 @@ def test_a_record_that_cannot_be_read_stops_it(content: bytes, publish: Publishe
     assert len(objects(store)) == 2
 
 
-def test_a_record_that_is_a_broken_link_stops_it(publish: Publisher, store: LocalStore) -> None:
+def test_a_record_that_is_a_broken_link_stops_it(publish: Publisher, store: ArtifactStore) -> None:
     give_up(store, publish({"a": "x"})).symlink_to("nowhere")
     with pytest.raises(ArtifactCorrupted, match=r"reading data:v0 failed .*; nothing was deleted"):
         collect_garbage(store, wait_s=0)
 
 
-def test_a_manifest_that_cannot_be_read_stops_it(publish: Publisher, store: LocalStore) -> None:
+def test_a_manifest_that_cannot_be_read_stops_it(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     shutil.rmtree(store.root / "manifests")
     with pytest.raises(
@@ -136,7 +138,7 @@ def test_a_manifest_that_cannot_be_read_stops_it(publish: Publisher, store: Loca
 
 
 @pytest.mark.parametrize("part", ["artifacts", "artifacts/data", "artifacts/data/versions"])
-def test_records_on_a_disk_that_is_away_stop_it(part: str, publish: Publisher, store: LocalStore) -> None:
+def test_records_on_a_disk_that_is_away_stop_it(part: str, publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     (store.root / part).rename(store.root.parent / "disk")
     (store.root / part).symlink_to(store.root.parent / "not-mounted")
@@ -145,7 +147,7 @@ def test_records_on_a_disk_that_is_away_stop_it(part: str, publish: Publisher, s
     assert len(objects(store)) == 1
 
 
-def test_records_behind_a_link_count(publish: Publisher, store: LocalStore) -> None:
+def test_records_behind_a_link_count(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x"})
     (store.root / "artifacts").rename(store.root.parent / "disk")
     (store.root / "artifacts").symlink_to(store.root.parent / "disk")
@@ -154,7 +156,7 @@ def test_records_behind_a_link_count(publish: Publisher, store: LocalStore) -> N
 
 
 @pytest.mark.parametrize("part", ["objects", "manifests", "checkouts", "tmp"])
-def test_a_part_behind_a_link_is_left_alone_and_told(part: str, publish: Publisher, store: LocalStore) -> None:
+def test_a_part_behind_a_link_is_left_alone_and_told(part: str, publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x"})
     store.materialize(ref)
     give_up(store, ref)
@@ -168,7 +170,7 @@ def test_a_part_behind_a_link_is_left_alone_and_told(part: str, publish: Publish
     assert linked_parts(store) == [store.root / part]
 
 
-def test_a_link_among_the_leftovers_goes_but_not_what_it_leads_to(publish: Publisher, store: LocalStore) -> None:
+def test_a_link_among_the_leftovers_goes_but_not_what_it_leads_to(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     mine = store.root.parent / "mine"
     mine.mkdir()
@@ -181,7 +183,7 @@ def test_a_link_among_the_leftovers_goes_but_not_what_it_leads_to(publish: Publi
     assert (mine / "a").exists()
 
 
-def test_files_that_are_not_the_stores_stay(publish: Publisher, store: LocalStore) -> None:
+def test_files_that_are_not_the_stores_stay(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     for place in ("objects", "objects/sha256", "manifests/sha256", "artifacts", "artifacts/data", "."):
         (store.root / place / "README").write_text("mine")
@@ -190,7 +192,7 @@ def test_files_that_are_not_the_stores_stay(publish: Publisher, store: LocalStor
 
 
 def test_a_store_that_cannot_be_written_is_told(mount_disk: Callable[[str], Path], tmp_path: Path) -> None:
-    store = LocalStore(mount_disk("size=1m") / "store")
+    store = ArtifactStore(mount_disk("size=1m") / "store")
     give_up(store, Publisher(store, tmp_path / "sources")({"a": "x"}))
     mount_disk("remount,ro")
     assert len(find_garbage(store)) == 2

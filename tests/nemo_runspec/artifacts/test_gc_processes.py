@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.artifacts.gc import collect_garbage
 from nemo_runspec.artifacts.gc_lock import hold_exclusive, hold_shared
 from nemo_runspec.errors import StoreError
@@ -40,7 +40,7 @@ def test_a_collector_killed_at_any_step_leaves_the_store_whole(tmp_path: Path) -
     assert answer["exit"] == 0
 
 
-def test_a_publisher_that_takes_too_long_is_named(publish: Publisher, store: LocalStore) -> None:
+def test_a_publisher_that_takes_too_long_is_named(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     with (
         store._writing("publishing"),
@@ -53,7 +53,7 @@ def test_a_publisher_that_takes_too_long_is_named(publish: Publisher, store: Loc
         collect_garbage(store, wait_s=0.1)
 
 
-def test_another_collector_at_work_is_named(publish: Publisher, store: LocalStore) -> None:
+def test_another_collector_at_work_is_named(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     with (
         hold_exclusive(store.root, wait_s=0),
@@ -67,7 +67,7 @@ def test_many_publish_at_once(tmp_path: Path) -> None:
         assert (tmp_path / "gc.lock").read_bytes() == b""
 
 
-def test_a_lock_that_is_a_link_is_refused(publish: Publisher, store: LocalStore, tmp_path: Path) -> None:
+def test_a_lock_that_is_a_link_is_refused(publish: Publisher, store: ArtifactStore, tmp_path: Path) -> None:
     store.root.mkdir()
     (store.root / "gc.lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match=r"publishing data failed \(.*gc\.lock\)"):

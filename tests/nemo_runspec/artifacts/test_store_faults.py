@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import ArtifactError, StoreError
 
 USE_ANOTHER = "make it a directory you can read and write, or set NEMOTRON_STORE to one"
@@ -17,13 +17,13 @@ def test_a_file_where_the_store_should_be_is_told(below: str, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     root = tmp_path / "file" / below
     with pytest.raises(StoreError, match=f"^artifact store {root}: opening it failed .*; {USE_ANOTHER}$"):
-        LocalStore(root)
+        ArtifactStore(root)
 
 
 def test_a_directory_where_the_format_should_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "format.json").mkdir()
     with pytest.raises(StoreError, match=rf"opening it failed \({tmp_path}/format.json\): Is a directory; make"):
-        LocalStore(tmp_path)
+        ArtifactStore(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_directory_where_the_format_should_be_is_told(tmp_path: Path) -> None:
 def test_an_unknown_format_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "format.json").write_bytes(content)
     with pytest.raises(StoreError) as caught:
-        LocalStore(tmp_path)
+        ArtifactStore(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/format.json: format ")
     assert str(caught.value).endswith(
         " is not supported; allowed: {'format': 1, 'hash': 'sha256'}; use another NEMOTRON_STORE"
@@ -44,18 +44,20 @@ def test_an_unknown_format_is_told(content: bytes, tmp_path: Path) -> None:
 
 def test_an_unknown_home_directory_is_told() -> None:
     with pytest.raises(StoreError, match=r"artifact store ~no-such-user/store: .*; set NEMOTRON_STORE to a directory"):
-        LocalStore("~no-such-user/store")
+        ArtifactStore("~no-such-user/store")
 
 
 @pytest.mark.parametrize("part", ["tmp", "objects", "manifests", "artifacts"])
-def test_a_file_where_a_part_of_the_store_should_be_is_told(part: str, publish: Publisher, store: LocalStore) -> None:
+def test_a_file_where_a_part_of_the_store_should_be_is_told(
+    part: str, publish: Publisher, store: ArtifactStore
+) -> None:
     store.root.mkdir()
     (store.root / part).write_text("")
     with pytest.raises(StoreError, match=f"^artifact store {store.root}: .* failed .*{part}.*; {USE_ANOTHER}$"):
         publish({"a": "x"})
 
 
-def test_a_place_that_cannot_be_written_is_found_before_the_work(store: LocalStore) -> None:
+def test_a_place_that_cannot_be_written_is_found_before_the_work(store: ArtifactStore) -> None:
     store.root.mkdir()
     (store.root / "tmp").write_text("")
     with pytest.raises(
@@ -64,7 +66,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(store: LocalSto
         store.check_writable()
 
 
-def test_a_file_where_versions_should_be_is_told(store: LocalStore) -> None:
+def test_a_file_where_versions_should_be_is_told(store: ArtifactStore) -> None:
     (store.root / "artifacts" / "data").mkdir(parents=True)
     (store.root / "artifacts" / "data" / "versions").write_text("")
     with pytest.raises(StoreError, match=f"artifact store {store.root}: listing versions failed .*; {USE_ANOTHER}"):
@@ -74,23 +76,23 @@ def test_a_file_where_versions_should_be_is_told(store: LocalStore) -> None:
 def test_a_store_error_is_both_an_artifact_error_and_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError) as caught:
-        LocalStore(tmp_path / "file")
+        ArtifactStore(tmp_path / "file")
     assert isinstance(caught.value, OSError)
 
 
 def test_a_store_that_cannot_be_written_can_be_read(mount_disk: Callable[[str], Path], tmp_path: Path) -> None:
     root = mount_disk("size=1m") / "store"
-    publish = Publisher(LocalStore(root), tmp_path / "sources")
+    publish = Publisher(ArtifactStore(root), tmp_path / "sources")
     ref = publish({"a": "x"}, aliases=["best"])
     publish.store.materialize(ref)
     mount_disk("remount,ro")
-    store = LocalStore(root)
+    store = ArtifactStore(root)
     store.verify(store.resolve("data:best"))
     assert (store.materialize(ref) / "a").read_text() == "x"
 
 
 def test_a_store_that_cannot_be_written_is_told(mount_disk: Callable[[str], Path]) -> None:
-    store = LocalStore(mount_disk("size=1m") / "store")
+    store = ArtifactStore(mount_disk("size=1m") / "store")
     store.check_writable()
     mount_disk("remount,ro")
     with pytest.raises(
@@ -100,13 +102,13 @@ def test_a_store_that_cannot_be_written_is_told(mount_disk: Callable[[str], Path
 
 
 def test_a_place_where_no_store_can_be_created_is_told(mount_disk: Callable[[str], Path]) -> None:
-    store = LocalStore(mount_disk("size=1m") / "store")
+    store = ArtifactStore(mount_disk("size=1m") / "store")
     mount_disk("remount,ro")
     with pytest.raises(StoreError, match=f"{store.root}: writing to it failed: Read-only file system; {USE_ANOTHER}"):
         store.check_writable()
 
 
-def test_a_file_system_without_hard_links_is_told(publish: Publisher, store: LocalStore, small_disk: Path) -> None:
+def test_a_file_system_without_hard_links_is_told(publish: Publisher, store: ArtifactStore, small_disk: Path) -> None:
     store.root.mkdir()
     (store.root / "artifacts").symlink_to(small_disk)
     with pytest.raises(StoreError, match=r"this file system makes no hard links .*; set NEMOTRON_STORE to a directory"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import LocalStore, setup_artifact_tracking
+from nemo_runspec.artifacts import ArtifactStore, setup_artifact_tracking
 from nemo_runspec.errors import StoreError
 
 TOO_BIG = "x" * (2 << 20)
@@ -16,7 +16,7 @@ TOO_BIG = "x" * (2 << 20)
 @pytest.fixture
 def publish_small(small_disk: Path, tmp_path: Path) -> Publisher:
     """Publishes to a store on the small disk from files on the large one."""
-    return Publisher(LocalStore(small_disk / "store"), tmp_path / "sources")
+    return Publisher(ArtifactStore(small_disk / "store"), tmp_path / "sources")
 
 
 def fill(disk: Path) -> Path:
@@ -26,7 +26,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def left_in_tmp(store: LocalStore) -> list[Path]:
+def left_in_tmp(store: ArtifactStore) -> list[Path]:
     return list((store.root / "tmp").iterdir())
 
 
@@ -95,4 +95,4 @@ def test_a_full_disk_is_found_before_the_work(
 def test_a_full_disk_is_told_when_there_is_no_store_yet(mount_disk: Callable[[str], Path]) -> None:
     root = mount_disk("size=1m,nr_inodes=1") / "deep" / "store"
     with pytest.raises(StoreError, match=f"^artifact store {root}: disk full while writing to it .*; free some"):
-        LocalStore(root).check_writable()
+        ArtifactStore(root).check_writable()

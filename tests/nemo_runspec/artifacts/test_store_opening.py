@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import ArtifactNotFound, StoreError
 
 FORMAT = b'{"format":1,"hash":"sha256"}'
 
 
 def test_opening_and_reading_creates_nothing(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = ArtifactStore(tmp_path / "store")
     assert (store.names(), store.versions("data"), store.aliases("data"), store.find("data", "f0")) == (
         [],
         [],
@@ -25,18 +25,20 @@ def test_opening_and_reading_creates_nothing(tmp_path: Path) -> None:
 
 def test_a_store_that_is_not_there_has_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactNotFound, match=r"have: none"):
-        LocalStore(tmp_path / "store").resolve("data")
+        ArtifactStore(tmp_path / "store").resolve("data")
 
 
 @pytest.mark.parametrize("create", [lambda store, _: store.check_writable(), lambda _, publish: publish({"a": "x"})])
 def test_the_first_to_write_creates_the_store(
-    create: Callable[[LocalStore, Publisher], None], store: LocalStore, publish: Publisher
+    create: Callable[[ArtifactStore, Publisher], None], store: ArtifactStore, publish: Publisher
 ) -> None:
     create(store, publish)
     assert (store.root / "format.json").read_bytes() == FORMAT
 
 
-def test_a_store_of_another_format_made_since_it_was_opened_is_refused(store: LocalStore, publish: Publisher) -> None:
+def test_a_store_of_another_format_made_since_it_was_opened_is_refused(
+    store: ArtifactStore, publish: Publisher
+) -> None:
     store.root.mkdir()
     (store.root / "format.json").write_text('{"format": 2}')
     with pytest.raises(StoreError, match=r"format.json: format \{'format': 2\} is not supported"):
@@ -44,7 +46,7 @@ def test_a_store_of_another_format_made_since_it_was_opened_is_refused(store: Lo
     assert (store.root / "format.json").read_text() == '{"format": 2}'
 
 
-def test_aliases_are_told_with_what_they_mean_now(store: LocalStore, publish: Publisher) -> None:
+def test_aliases_are_told_with_what_they_mean_now(store: ArtifactStore, publish: Publisher) -> None:
     first, second = publish({"a": "x"}, aliases=["best", "old"]), publish({"a": "y"})
     store.set_alias(second, "best")
     assert store.aliases("data") == {"best": second.version, "old": first.version}

@@ -6,7 +6,7 @@ from typing import Any
 
 from store_processes import NUM_EACH, NUM_PROCESSES
 
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 
 
 def run_processes(part: str, root: Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def test_publishers_at_once_each_get_a_version_of_their_own(tmp_path: Path) -> N
 
 def test_publishers_at_once_lose_nothing(tmp_path: Path) -> None:
     told = run_processes("publish", tmp_path / "store")
-    kept = {ref.version: ref.metadata["text"] for ref in LocalStore(tmp_path / "store").versions("data")}
+    kept = {ref.version: ref.metadata["text"] for ref in ArtifactStore(tmp_path / "store").versions("data")}
     assert kept == told
 
 

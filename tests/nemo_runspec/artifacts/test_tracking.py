@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from store_publisher import Publisher
 
-from nemo_runspec.artifacts import Artifact, LocalStore, ModelArtifact, log_artifact, setup_artifact_tracking
+from nemo_runspec.artifacts import Artifact, ArtifactStore, ModelArtifact, log_artifact, setup_artifact_tracking
 from nemo_runspec.errors import ArtifactError, ArtifactNotFound, StoreError
 
 VARIABLES = ["STORE", "RUN_ID", "STAGE", "FINGERPRINT", "OUTPUT_NAME", "INPUTS"]
@@ -20,7 +20,7 @@ def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def in_stage(store: LocalStore, publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_stage(store: ArtifactStore, publish: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stage named `sft` puts into the environment of its script."""
     publish({"a": "x"}, name="base")
     publish({"a": "x"}, name="chats")
@@ -41,14 +41,14 @@ def output(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("in_stage")
-def test_a_stage_says_under_what_name_and_by_whom(output: Path, store: LocalStore) -> None:
+def test_a_stage_says_under_what_name_and_by_whom(output: Path, store: ArtifactStore) -> None:
     log_artifact(Artifact(path=output, name="ignored"), setup_artifact_tracking({}))
     producer = store.record(store.resolve("tuned:v0")).producer
     assert (producer.run_id, producer.stage, producer.fingerprint) == ("run-7", "sft", "abc")
 
 
 @pytest.mark.usefixtures("in_stage")
-def test_a_stage_says_from_what(output: Path, store: LocalStore) -> None:
+def test_a_stage_says_from_what(output: Path, store: ArtifactStore) -> None:
     ref = log_artifact(Artifact(path=output), setup_artifact_tracking({"run": {"model": "ignored:v9"}}))
     assert ref is not None
     assert [str(needed) for needed in store.record(ref).inputs] == ["base:v0", "chats:v0"]
@@ -70,7 +70,7 @@ def test_a_stage_without_inputs_has_none(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_by_hand_the_store_is_in_the_working_directory(output: Path, tmp_path: Path) -> None:
     log_artifact(Artifact(path=output, name="mine"), setup_artifact_tracking({}))
-    assert LocalStore(tmp_path / ".nemotron" / "artifacts").names() == ["mine"]
+    assert ArtifactStore(tmp_path / ".nemotron" / "artifacts").names() == ["mine"]
 
 
 def test_by_hand_nobody_in_particular_made_it(output: Path) -> None:
@@ -82,7 +82,7 @@ def test_by_hand_nobody_in_particular_made_it(output: Path) -> None:
 
 
 def test_by_hand_inputs_come_from_the_run_section(
-    publish: Publisher, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    publish: Publisher, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish({"a": "x"}, name="base")
     monkeypatch.setenv("NEMOTRON_STORE", str(store.root))
@@ -111,7 +111,7 @@ def test_an_empty_variable_is_as_good_as_none(variable: str, monkeypatch: pytest
 @pytest.mark.parametrize("rank", ["1", "7"])
 @pytest.mark.usefixtures("in_stage")
 def test_other_ranks_publish_nothing(
-    rank: str, output: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    rank: str, output: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", rank)
     assert log_artifact(Artifact(path=output), setup_artifact_tracking({})) is None
@@ -125,14 +125,14 @@ def test_rank_0_publishes(output: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("in_stage")
-def test_a_model_stays_where_it_is(output: Path, store: LocalStore) -> None:
+def test_a_model_stays_where_it_is(output: Path, store: ArtifactStore) -> None:
     ref = log_artifact(ModelArtifact(path=output, step=3), setup_artifact_tracking({}))
     assert ref is not None
     assert (ref.type, ref.metadata["iteration"], store.materialize(ref)) == ("ModelArtifact", 3, output)
 
 
 @pytest.mark.usefixtures("in_stage")
-def test_anything_else_is_copied(output: Path, store: LocalStore) -> None:
+def test_anything_else_is_copied(output: Path, store: ArtifactStore) -> None:
     ref = log_artifact(Artifact(path=output), setup_artifact_tracking({}))
     assert ref is not None
     assert store.record(ref).policy == "copy"

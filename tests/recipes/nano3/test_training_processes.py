@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from tiny_model import MODEL
 
 import nemo_runspec
-from nemo_runspec.artifacts import LocalStore
+from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.execution import build_local_command
 from nemo_runspec.metrics_log import read_metrics, saved_step
 from nemotron.recipes.nano3.stage0_pretrain import data_prep, train
@@ -129,7 +129,7 @@ def test_two_processes_learn_the_same_as_one_and_publish_one_model(project: Proj
     process = project.start_two("together")
     assert process.wait(timeout=120) == 0, (project.root / "together.log").read_text()
     assert sum(project.curve("together"), ()) == pytest.approx(sum(project.curve("alone"), ()), abs=1e-4)
-    alone, together = LocalStore(project.root / "store").versions("model")
+    alone, together = ArtifactStore(project.root / "store").versions("model")
     assert together.metadata["valid_loss"] == pytest.approx(alone.metadata["valid_loss"], abs=1e-4)
 
 
@@ -165,5 +165,5 @@ def test_a_run_that_ended_before_it_published_evaluates_and_publishes(project: P
     shutil.copytree(project.root / "alone" / "checkpoints", project.root / "ended" / "checkpoints")
     project.pretrain("ended")
     assert project.curve("ended") == []
-    first, *_, last = LocalStore(project.root / "store").versions("model")
+    first, *_, last = ArtifactStore(project.root / "store").versions("model")
     assert last.metadata["valid_loss"] == first.metadata["valid_loss"]
