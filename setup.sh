@@ -11,19 +11,31 @@ find_python() {
   return 1
 }
 
-# A real Slurm for the tests: slurmctld, slurmd, slurmdbd, MariaDB, munge and an sshd, of Debian 12; none is left running.
-ensure_slurm() {
-  [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmdbd ] && [ -x /usr/sbin/mariadbd ] && [ -x /usr/sbin/sshd ] && return
+# Debian packages WHAT NEEDS THEM... without starting their services; without root or apt-get only a note.
+install_packages() {
+  local what=$1; shift
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "note: the Slurm tests need root on Debian and are skipped here" >&2; return
+    echo "note: $what need root on Debian and are skipped here" >&2; return
   fi
   local policy=/usr/sbin/policy-rc.d made=
   [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' > $policy; chmod +x $policy; made=1; }  # no service is started
   export DEBIAN_FRONTEND=noninteractive
-  { apt-get -qq update; apt-get -qq install -y --no-install-recommends slurmctld slurmd slurm-client munge slurmdbd \
-    mariadb-server openssh-server openssh-client; } >/dev/null 2>&1
+  { apt-get -qq update; apt-get -qq install -y --no-install-recommends "$@"; } >/dev/null 2>&1
   local code=$?; [ -z "$made" ] || rm -f $policy
-  [ $code = 0 ] || { echo "error: apt-get could not install Slurm's packages; see apt-get install slurmctld" >&2; return 1; }
+  [ $code = 0 ] || { echo "error: apt-get could not install what $what need; see apt-get install $1" >&2; return 1; }
+}
+
+# A real Slurm for the tests: slurmctld, slurmd, slurmdbd, MariaDB, munge and an sshd, of Debian 12; none is left running.
+ensure_slurm() {
+  [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmdbd ] && [ -x /usr/sbin/mariadbd ] && [ -x /usr/sbin/sshd ] && return
+  install_packages "the Slurm tests" slurmctld slurmd slurm-client munge slurmdbd mariadb-server openssh-server \
+    openssh-client
+}
+
+# PostgreSQL for the team server; its programs alone, Debian's own cluster is not started.
+ensure_postgres() {
+  command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && return
+  install_packages "the tests of the team server" postgresql
 }
 
 ensure_environment() {

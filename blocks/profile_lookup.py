@@ -22,6 +22,9 @@ from nemotron.blocks.prefect_api import prefect_api_url
 
 __all__ = ["FoundProfile", "find_profile", "load_profile", "locate_profile", "prefect_api_url", "profile_names"]
 
+LOCAL = "local"
+"""The profile that there always is: this machine, as without a profile."""
+
 logger = logging.getLogger(__name__)
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)(?:,([^{}]*))?\}")
@@ -60,6 +63,8 @@ def locate_profile(name: str, *, env_file: Path | None = None) -> FoundProfile:
             if profile is not None:
                 return FoundProfile(profile=profile, origin=f"block on {url}")
     tables = profile_names(env_file)
+    if name == LOCAL and name not in tables:
+        return FoundProfile(profile=Profile(), origin="built in")
     if name not in tables:
         raise ConfigError(_not_found(name, url, trouble, blocks, tables, env_file))
     path = find_env_file(env_file)

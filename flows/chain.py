@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nemo_runspec
-from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
+from nemo_runspec.artifacts import ArtifactRef
 from nemo_runspec.errors import ConfigError, RequirementError, RunspecError, did_you_mean
 from nemo_runspec.profiles import Profile
 from nemo_runspec.slurm.spec import JobSpec
 from nemo_runspec.submitters import render
+from nemotron.tasks.frozen_refs import Decision, FrozenRefs, frozen_refs
 from nemotron.tasks.plan import check_stage, output_name
 from nemotron.tasks.stage import StageResult, StageRunner, run_stage
 from nemotron.tasks.stage_options import Stage, StageOptions
@@ -79,6 +80,7 @@ class Pipeline:
     options: StageOptions
     selected: tuple[str, ...] = ()
     overrides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    configs: Mapping[str, str] = field(default_factory=dict)
     results: list[StageResult] = field(default_factory=list)
 
     def run(self, name: str, runner: StageRunner = run_stage, /, **inputs: Handle) -> Handle:
@@ -98,8 +100,9 @@ class Pipeline:
         return Stage(name=name, script=self.recipe_dir / self.scripts[name])
 
     def stage_options(self, name: str) -> StageOptions:
-        """The pipeline's options with the stage's own overrides."""
-        return replace(self.options, overrides=self.overrides.get(name, ()))
+        """The pipeline's options with the stage's own config and overrides."""
+        config = self.configs.get(name, self.options.config)
+        return replace(self.options, config=config, overrides=self.overrides.get(name, ()))
 
     def resolve(self, inputs: Mapping[str, Handle]) -> dict[str, ArtifactRef]:
         """The artifacts themselves."""
@@ -107,7 +110,11 @@ class Pipeline:
 
     def _newest(self, wanted: NewestOf) -> ArtifactRef:
         name = output_name(nemo_runspec.parse(self.stage(wanted.stage).script))
-        return ArtifactStore(self.options.store_root).resolve(f"{name}:latest")
+        return self.refs().resolve(f"{name}:latest")
+
+    def refs(self) -> FrozenRefs:
+        """What references mean in this run."""
+        return frozen_refs(self.options)
 
 
 @dataclass(kw_only=True)
@@ -116,6 +123,7 @@ class Preflight(Pipeline):
 
     problems: list[RunspecError] = field(default_factory=list)
     requests: list[tuple[Profile, JobSpec]] = field(default_factory=list)
+    decisions: dict[str, Decision] = field(default_factory=dict)
 
     def run(self, name: str, runner: StageRunner = run_stage, /, **inputs: Handle) -> Handle:  # noqa: ARG002
         """Check the stage, and that its inputs are there or will be made."""
@@ -123,12 +131,18 @@ class Preflight(Pipeline):
             made = {slot for slot, it in inputs.items() if isinstance(it, NewestOf) and self.selects(it.stage)}
             try:
                 present = self.resolve({slot: it for slot, it in inputs.items() if slot not in made})
-                asked = check_stage(self.stage(name), self.stage_options(name), given=made | set(present))
+                asked = check_stage(
+                    self.stage(name), self.stage_options(name), given=made | set(present), refs=self.refs()
+                )
                 if asked is not None:
                     self.requests.append(asked)
             except RunspecError as error:
                 self.problems.append(error)
         return NewestOf(stage=name)
+
+    def refs(self) -> FrozenRefs:
+        """What they would mean; kept once it is known that nothing is refused."""
+        return frozen_refs(self.options, manner="check", pending=self.decisions)
 
     def refuse(self) -> None:
         """Raise the problem to solve first, if there is one: what the machine lacks, else that of the first stage."""
@@ -149,6 +163,8 @@ class Preflight(Pipeline):
 def check_all(pipeline: Pipeline, walk: Callable[[Pipeline], None]) -> None:
     """Refuse now what a stage would be refused for in its turn; `walk` has each stage done by the pipeline it is given.
 
+    What is not refused has its references decided from now on.
+
     Raises:
         RunspecError: unknown config, profile or key; something that a stage needs and this machine lacks.
     """
@@ -156,3 +172,4 @@ def check_all(pipeline: Pipeline, walk: Callable[[Pipeline], None]) -> None:
     walk(preflight)
     preflight.refuse()
     preflight.render_jobs()
+    preflight.refs().keep()

@@ -295,10 +295,11 @@ def prefect_server(log_path: Path) -> Iterator[None]:
 
 
 def show_summary(request: RunRequest, pipeline: Pipeline) -> None:
-    """Print the summary and write the report, of a whole pipeline."""
-    from nemotron.flows.summary import print_summary, write_report
+    """Print the summary, and write the report of a whole pipeline unless its flow has done so."""
+    from nemotron.flows.report import find_report, try_report
+    from nemotron.flows.summary import print_summary
 
-    report = write_report(pipeline) if request.script is None else None
+    report = (try_report if pipeline.options.plain else find_report)(pipeline) if request.script is None else None
     print_summary(pipeline, report, title=request.recipe)
 
 

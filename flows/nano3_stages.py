@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def build_pipeline(
     run_id: str,
     stages: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
+    configs: Mapping[str, str] | None = None,
     profile: str | None = None,
     refresh: bool = False,
     show_logs: bool = False,
@@ -46,7 +48,7 @@ def build_pipeline(
     directory: str | None = None,
     project_dir: Path | None = None,
 ) -> Pipeline:
-    """A nano3 pipeline, of which only the names are checked.
+    """A nano3 pipeline, of which only the names are checked; `configs` are those of stages with one of their own.
 
     Relative paths of the configs are of `directory`, the project's without one.
 
@@ -72,6 +74,7 @@ def build_pipeline(
         options=options,
         selected=stages,
         overrides=split_overrides(overrides, STAGES),
+        configs=configs or {},
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from nemotron.flows import nano3_stages
 from nemotron.flows.chain import Pipeline, check_all, check_run_id
+from nemotron.flows.parameters import form_parameters
 from nemotron.flows.runs import RunRequest
 from nemotron.tasks.stage_options import StageOptions
 
@@ -63,7 +64,7 @@ def run_flow(request: RunRequest, project_dir: Path) -> Pipeline:
     if request.script is None:
         from nemotron.flows.nano3 import nano3
 
-        done = nano3(**nano3_parameters(request), project_dir=project_dir)
+        done = nano3(**flow_parameters(request), project_dir=project_dir)
     else:
         from nemotron.flows.stage import stage
 
@@ -73,5 +74,12 @@ def run_flow(request: RunRequest, project_dir: Path) -> Pipeline:
 
 
 def nano3_parameters(request: RunRequest) -> dict[str, Any]:
-    """What the nano3 flow takes of a request."""
+    """What a nano3 pipeline takes of a request."""
     return {key: value for key, value in asdict(request).items() if key not in _STAGE_FIELDS}
+
+
+def flow_parameters(request: RunRequest) -> dict[str, Any]:
+    """What the nano3 flow takes of a request: the same, as its form has it."""
+    parameters = nano3_parameters(request)
+    form = {key: parameters.pop(key) for key in ("config", "stages", "overrides")}
+    return {**parameters, **form_parameters(**form)}

@@ -18,10 +18,12 @@ from nemo_runspec.config.origins import Layer, Overridden, dotlist_layer, find_o
 from nemo_runspec.config.provenance import is_secret
 from nemo_runspec.env import get_artifacts_config, get_wandb_config
 from nemo_runspec.errors import RunspecError
+from nemo_runspec.mirror.intake import NotTakenYet
 from nemo_runspec.profiles import Profile
 from nemo_runspec.slurm.job_script import render_job_script
 from nemo_runspec.slurm.ledger import Attempt, Intent, attempt_key, attempts
 from nemotron.flows.chain import Handle, NewestOf, Pipeline
+from nemotron.tasks.frozen_refs import FrozenRefs, frozen_refs
 from nemotron.tasks.job_files import build_job_files, job_environment
 from nemotron.tasks.plan import (
     StagePlan,
@@ -92,20 +94,28 @@ class Preview(Pipeline):
             preview.refused = error
         return preview.reuses or NewestOf(stage=name)
 
+    def refs(self) -> FrozenRefs:
+        """What they would mean; decides nothing."""
+        return frozen_refs(self.options, manner="look")
+
     def look(self, preview: StagePreview, stage: Stage, options: StageOptions, inputs: Mapping[str, Handle]) -> None:
         """Fill in what is known."""
         runspec = nemo_runspec.parse(stage.script)
         pending = {it.stage for it in inputs.values() if isinstance(it, NewestOf) and self.selects(it.stage)}
         store = ArtifactStore(options.store_root)
         try:
-            plan = None if pending else plan_stage(stage, options, self.resolve(inputs), store)
+            plan = None if pending else plan_stage(stage, options, self.resolve(inputs), store, self.refs())
+        except NotTakenYet:
+            preview.show(merge_config(stage, options, runspec), options, runspec)
+            preview.waits_for = ("W&B",)
+            return
         except RunspecError:
             preview.show(merge_config(stage, options, runspec), options, runspec)
             raise
         preview.show(plan.job_config if plan else merge_config(stage, options, runspec), options, runspec)
         if plan is None:
             preview.waits_for = tuple(pending)
-            check_stage(stage, options, given=inputs)
+            check_stage(stage, options, given=inputs, refs=self.refs())
             return
         preview.inputs = plan.inputs
         extract_train_config(plan.job_config)

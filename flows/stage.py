@@ -13,6 +13,7 @@ from nemotron.flows.cancellation import cancel_jobs
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.pipelines import new_pipeline
 from nemotron.flows.runs import RunRequest
+from nemotron.flows.ui_artifacts import shown
 from nemotron.tasks.stage_tasks import runner, single_stage
 
 
@@ -55,7 +56,7 @@ def stage(
     )
     pipeline = new_pipeline(request, project_dir=Path(project_dir) if project_dir else None)
     try:
-        pipeline.run(request.stage_name(), runner(single_stage))
+        pipeline.run(request.stage_name(), shown(runner(single_stage)))
     except StageCancelled as cancelled:
         return Cancelled(message=str(cancelled))  # what is raised would be a failure
     return pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from nemo_runspec.slurm.spec import JOB_DIR
 from nemo_runspec.submitters import render
 from nemotron.tasks.code_snapshot import package_code
 from nemotron.tasks.job_request import build_spec, packager_of
+from nemotron.tasks.mirroring import wandb_environment
 
 if TYPE_CHECKING:
     from nemotron.tasks.plan import StagePlan
@@ -86,18 +88,31 @@ def make_sources_absolute(train: DictConfig, keys: Sequence[str], directory: Pat
 def job_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
     """All variables of a Slurm job, the profile's among them."""
     profile_env = build_env_vars(plan.job_config, profile_table(plan.profile))
-    return {"OMP_NUM_THREADS": "1", **plan.runspec.env, **profile_env, **script_environment(plan, options)}
+    return {
+        "OMP_NUM_THREADS": "1",
+        **store_access(options),
+        **plan.runspec.env,
+        **profile_env,
+        **script_environment(plan, options),
+    }
+
+
+def store_access(options: StageOptions) -> dict[str, str]:
+    """What lets a job reach a store on S3 as this process does; nothing for another store."""
+    is_on_s3 = options.store_root.startswith(("s3://", "s3a://"))
+    return {name: value for name, value in os.environ.items() if is_on_s3 and name.startswith("AWS_")}
 
 
 def script_environment(plan: StagePlan, options: StageOptions) -> dict[str, str]:
     """What the script learns from its environment; see `nemo_runspec.artifacts.tracking`."""
     return {
         "NEMO_RUN_DIR": str(plan.work_dir.absolute()),
-        "NEMOTRON_STORE": str(options.store_root.absolute()),
+        "NEMOTRON_STORE": options.store_root,
         "NEMOTRON_RUN_ID": options.run_id,
         "NEMOTRON_STAGE": plan.stage.name,
         "NEMOTRON_FINGERPRINT": plan.fingerprint,
         "NEMOTRON_METRICS": str(plan.work_dir.absolute() / "metrics.jsonl"),
         "NEMOTRON_OUTPUT_NAME": plan.runspec.artifacts.output_name or "",
         "NEMOTRON_INPUTS": json.dumps({slot: f"{ref.name}:{ref.version}" for slot, ref in plan.inputs.items()}),
+        **wandb_environment(plan, options),
     }

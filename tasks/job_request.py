@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -101,5 +100,6 @@ def script_command(stage: Stage, runspec: Runspec, python: str, packager: str) -
 
 def container_mounts(stage: Stage, profile: Profile, options: StageOptions) -> tuple[str, ...]:
     """The profile's mounts, and what a stage reads and writes under the same paths as outside."""
-    own = (options.work_root(profile), options.store_root, recipe_root(stage.script), options.project_dir)
-    return tuple(dict.fromkeys([*profile.mounts, *(f"{path}:{path}" for path in map(Path.absolute, own))]))
+    folders = options.job_folders(profile).values()
+    own = [path.absolute() for path in (*folders, recipe_root(stage.script), options.project_dir)]
+    return tuple(dict.fromkeys([*profile.mounts, *(f"{path}:{path}" for path in own)]))

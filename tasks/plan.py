@@ -18,18 +18,22 @@ from omegaconf.errors import OmegaConfBaseException
 import nemo_runspec
 from nemo_runspec import fingerprint as fp
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
+from nemo_runspec.artifacts.slots import read_slot
 from nemo_runspec.cli_context import GlobalContext
 from nemo_runspec.config import build_job_config, extract_train_config, parse_config
 from nemo_runspec.config.origins import leaves_of
-from nemo_runspec.env import FILE_NAME
 from nemo_runspec.errors import ArtifactError, ConfigError, DataError, StoreError, did_you_mean
+from nemo_runspec.mirror.target import WandbTarget
 from nemo_runspec.packaging import PACKAGERS, recipe_root
 from nemo_runspec.profiles import Profile, check_supported, profile_config
 from nemo_runspec.slurm.job_script import check_path
 from nemo_runspec.slurm.spec import JobSpec
 from nemotron.blocks.profile_lookup import find_profile
+from nemotron.blocks.store_settings import find_store_settings, project_env_file
 from nemotron.tasks.code_snapshot import package_code
+from nemotron.tasks.frozen_refs import FrozenRefs, frozen_refs
 from nemotron.tasks.job_request import build_spec, effective_profile, overrides_of, packager_of
+from nemotron.tasks.mirroring import check_mirror, wandb_source, wandb_target
 from nemotron.tasks.requirements import check_requirements
 from nemotron.tasks.stage_options import Stage, StageOptions
 
@@ -45,17 +49,28 @@ class StagePlan:
     inputs: Mapping[str, ArtifactRef]
     fingerprint: str
     work_dir: Path
+    wandb: WandbTarget | None
 
 
 def plan_stage(
-    stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef], store: ArtifactStore
+    stage: Stage,
+    options: StageOptions,
+    inputs: Mapping[str, ArtifactRef],
+    store: ArtifactStore,
+    refs: FrozenRefs | None = None,
 ) -> StagePlan:
-    """Merge the config, pin and verify the inputs, check what the stage needs, compute its fingerprint."""
+    """Merge the config, pin and verify the inputs, check what the stage needs, compute its fingerprint.
+
+    `refs` knows what references mean in this run; by default what it does not know is decided now.
+    """
     runspec = nemo_runspec.parse(stage.script)
     job_config = merge_config(stage, options, runspec)
-    pinned = pin_inputs(stage, job_config, runspec, inputs, store)
+    pinned = pin_inputs(stage, job_config, runspec, inputs, options, refs or frozen_refs(options))
+    for ref in pinned.values():
+        store.verify(ref)
     profile = effective_profile(job_config)
     check_machine(stage, runspec, job_config, profile)
+    check_process(stage, options, profile)
     check_complete(stage, job_config)
     digest = fp.compute_fingerprint(
         fingerprinted(job_config, options),
@@ -65,6 +80,7 @@ def plan_stage(
         image=profile.container_image or runspec.image,
     )
     suffix = f"-{options.run_id}" if options.refresh else ""
+    work_dir = options.work_root(profile) / f"{stage.name}-{digest[:16]}{suffix}"
     return StagePlan(
         stage=stage,
         runspec=runspec,
@@ -72,7 +88,8 @@ def plan_stage(
         profile=profile,
         inputs=pinned,
         fingerprint=digest,
-        work_dir=options.work_root(profile) / f"{stage.name}-{digest[:16]}{suffix}",
+        work_dir=work_dir,
+        wandb=wandb_target(job_config, options, stage.name, work_dir),
     )
 
 
@@ -88,7 +105,18 @@ def check_machine(stage: Stage, runspec: nemo_runspec.Runspec, job_config: DictC
         check_requirements(stage.name, job_config)
 
 
-def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) -> tuple[Profile, JobSpec] | None:
+def check_process(stage: Stage, options: StageOptions, profile: Profile) -> None:
+    """Refuse a store in this process's memory for a script that runs in another."""
+    if options.store_root.startswith("memory://") and not (options.plain and profile.executor == "local"):
+        raise ConfigError(
+            f"{stage.name}: NEMOTRON_STORE = {options.store_root} is in this process's memory, and the script runs in "
+            "another; give --plain, or a directory or s3://bucket/prefix"
+        )
+
+
+def check_stage(
+    stage: Stage, options: StageOptions, *, given: Collection[str], refs: FrozenRefs
+) -> tuple[Profile, JobSpec] | None:
     """Refuse what `plan_stage` would refuse; `given` are the input slots that the flow fills.
 
     Returns what the stage will ask of Slurm, and how; None if it is not to run there.
@@ -97,12 +125,14 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
     job_config = merge_config(stage, options, runspec)
     profile = effective_profile(job_config)
     check_machine(stage, runspec, job_config, profile)
+    check_process(stage, options, profile)
     check_complete(stage, job_config)
+    check_mirror(job_config, options)
     find_sources(stage, job_config, runspec)
     store = ArtifactStore(options.store_root)
     for slot, type_name in runspec.artifacts.inputs.items():
         if slot not in given or is_overridden(slot, job_config):
-            resolve_slot(stage, slot, type_name, job_config, store)
+            resolve_slot(stage, slot, type_name, job_config, options, refs)
     if profile.executor != "slurm":
         check_store(store, runspec)
         return None
@@ -112,11 +142,16 @@ def check_stage(stage: Stage, options: StageOptions, *, given: Collection[str]) 
 
 
 def check_store(store: ArtifactStore, runspec: nemo_runspec.Runspec) -> None:
-    """Raise StoreError if what the script makes could not be published; creates nothing."""
-    there = next(path for path in (store.root, *store.root.parents) if path.exists())
+    """Raise StoreError if what the script makes could not be published; leaves nothing behind."""
+    if store.path is None:
+        if runspec.artifacts.output_name:
+            with store.backend.writing() as writer:
+                writer.probe()
+        return
+    there = next(path for path in (store.path, *store.path.parents) if path.exists())
     if runspec.artifacts.output_name and not os.access(there, os.W_OK | os.X_OK):
         raise StoreError(
-            f"artifact store {store.root}: {there} cannot be written to; make it a directory you can write, "
+            f"artifact store {store.location}: {there} cannot be written to; make it a directory you can write, "
             "or set NEMOTRON_STORE to one"
         )
 
@@ -134,7 +169,14 @@ def merge_config(stage: Stage, options: StageOptions, runspec: nemo_runspec.Runs
     found = profile_of_run(options.profile, options.run_id, options.project_dir) if options.profile else None
     profile = profile_for(runspec, found) if found else None
     argv = ["nemotron", *stage.name.split("_"), "-c", options.config, *options.overrides]
-    return build_job_config(config, context, runspec.name, str(stage.script), argv, env_profile=profile)
+    env_file = project_env_file(options.project_dir)
+    job_config = build_job_config(
+        config, context, runspec.name, str(stage.script), argv, env_profile=profile, env_file=env_file
+    )
+    if of_block := find_store_settings(options.project_dir).wandb:
+        own = OmegaConf.select(job_config, "run.wandb") or {}
+        OmegaConf.update(job_config, "run.wandb", {**of_block, **own}, merge=False, force_add=True)
+    return job_config
 
 
 @lru_cache(maxsize=8)
@@ -143,8 +185,7 @@ def profile_of_run(name: str, run_id: str, project_dir: Path) -> Profile:  # noq
 
     The project's own env.toml comes first: a worker runs the flow in another directory.
     """
-    own = project_dir / FILE_NAME
-    return find_profile(name, env_file=own if own.is_file() and "NEMOTRON_ENV_FILE" not in os.environ else None)
+    return find_profile(name, env_file=project_env_file(project_dir))
 
 
 def profile_for(runspec: nemo_runspec.Runspec, profile: Profile) -> DictConfig:
@@ -165,9 +206,10 @@ def pin_inputs(
     job_config: DictConfig,
     runspec: nemo_runspec.Runspec,
     inputs: Mapping[str, ArtifactRef],
-    store: ArtifactStore,
+    options: StageOptions,
+    refs: FrozenRefs,
 ) -> dict[str, ArtifactRef]:
-    """Resolve each declared slot to an exact, verified version and write it into `run.<slot>`.
+    """Resolve each declared slot to an exact version and write it into `run.<slot>`.
 
     A reference given as an override wins over what the flow passes.
     """
@@ -176,8 +218,7 @@ def pin_inputs(
         if slot in inputs and not is_overridden(slot, job_config):
             ref = inputs[slot]
         else:
-            ref = resolve_slot(stage, slot, type_name, job_config, store)
-        store.verify(ref)
+            ref = resolve_slot(stage, slot, type_name, job_config, options, refs)
         OmegaConf.update(job_config, f"run.{slot}", f"{ref.name}:{ref.version}", force_add=True)
         pinned[slot] = ref
     return pinned
@@ -201,20 +242,28 @@ def is_overridden(slot: str, job_config: DictConfig) -> bool:
     return f"run.{slot}" in {item.partition("=")[0].lstrip("+") for item in overrides_of(job_config)}
 
 
-def resolve_slot(stage: Stage, slot: str, type_name: str, job_config: DictConfig, store: ArtifactStore) -> ArtifactRef:
+def resolve_slot(
+    stage: Stage, slot: str, type_name: str, job_config: DictConfig, options: StageOptions, refs: FrozenRefs
+) -> ArtifactRef:
     """The artifact that the config names for the slot.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: it names none, or has something else there than text.
         ArtifactError: there is no such artifact, or it is of another type.
     """
-    requested = OmegaConf.select(job_config, f"run.{slot}")
-    if not requested:
-        raise ConfigError(f"{stage.name}: run.{slot} is not set; give run.{slot}=NAME:VERSION ({type_name})")
+    where = f"{stage.name}: run.{slot}"
     try:
-        return store.resolve(str(requested), expected_type=type_name)
+        given = OmegaConf.select(job_config, f"run.{slot}")
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
+    value = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
+    requested = read_slot(value, where=where, type_name=type_name)
+    if requested is None:
+        raise ConfigError(f"{where} is not set; give run.{slot}=NAME:VERSION ({type_name})")
+    try:
+        return refs.resolve(requested, type_name, source=lambda: wandb_source(job_config, options))
     except ArtifactError as error:
-        raise type(error)(f"{stage.name}: run.{slot} = {requested}: {error}") from error
+        raise type(error)(f"{where} = {requested}: {error}") from error
 
 
 def find_sources(stage: Stage, job_config: DictConfig, runspec: nemo_runspec.Runspec) -> dict[str, Path]:

@@ -121,8 +121,7 @@ class SlurmRun:
             ConfigError: the login node does not see the directories that the job needs.
         """
         if number == 1:  # later ones wait while the login node is away
-            folders = {"remote_job_dir": self.plan.work_dir.parent, "NEMOTRON_STORE": self.options.store_root}
-            check_login_node(self.host, {name: folder.absolute() for name, folder in folders.items()})
+            check_login_node(self.host, self.options.job_folders(self.plan.profile))
         attempt = open_attempt(
             self.plan.work_dir.absolute(),
             number=number,

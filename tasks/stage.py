@@ -1,4 +1,4 @@
-"""The life of one stage, as named steps in order: plan → reuse → run → collect.
+"""The life of one stage, as named steps in order: plan → reuse → run → collect → mirror.
 
 Knows no Prefect: flows call it directly (`--plain`) or through the tasks in `stage_tasks.py`. Everything that can be
 refused is refused while planning, before any process starts.
@@ -19,6 +19,7 @@ from nemo_runspec.slurm.ledger import Attempt, Verdict
 from nemotron.tasks.interrupts import ALONE, Interrupts, or_when_exists
 from nemotron.tasks.job_files import job_environment, script_environment
 from nemotron.tasks.job_index import followers, remember_stage
+from nemotron.tasks.mirroring import mirror
 from nemotron.tasks.plan import StagePlan, output_name, plan_stage
 from nemotron.tasks.run_local import run_in_process, run_process
 from nemotron.tasks.run_slurm import SlurmRun, connect
@@ -67,6 +68,7 @@ def run_stage(
         if ref is None:
             jobs = execute(plan, options, store, interrupts, lock_fd)
             ref = collect(plan, store)
+    mirror(plan, options, store, ref)
     return StageResult(
         stage=stage.name,
         ref=ref,

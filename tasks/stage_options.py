@@ -7,6 +7,8 @@ from pathlib import Path
 
 from nemo_runspec.profiles import Profile
 from nemo_runspec.settings import load_settings
+from nemo_runspec.store_location import absolute_location, is_url
+from nemotron.blocks.store_settings import project_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,15 @@ class StageOptions:
         return self.project_dir / ".nemotron"
 
     @property
-    def store_root(self) -> Path:
-        """The artifact store: `$NEMOTRON_STORE`, else under the project's `.nemotron`."""
-        return load_settings().store or self.home / "artifacts"
+    def store_root(self) -> str:
+        """The artifact store, an absolute path or a URL: `$NEMOTRON_STORE`, else the project's own."""
+        named = load_settings().store
+        return absolute_location(named) if named else project_store(self.project_dir)
+
+    @property
+    def store_path(self) -> Path | None:
+        """The store's directory; None if it is at a URL."""
+        return None if is_url(self.store_root) else Path(self.store_root)
 
     @property
     def cancel_path(self) -> Path:
@@ -62,3 +70,8 @@ class StageOptions:
         if profile.executor == "slurm" and profile.remote_job_dir:
             return Path(profile.remote_job_dir) / "work"
         return self.home / "work"
+
+    def job_folders(self, profile: Profile) -> dict[str, Path]:
+        """Directories that jobs write, absolute, by the setting that says where they are."""
+        store = {"NEMOTRON_STORE": self.store_path} if self.store_path else {}
+        return {"remote_job_dir": self.work_root(profile).absolute(), **store}

@@ -2,11 +2,13 @@
 
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cluster.cluster import Cluster, require_programs
+from s3_server import S3Server, running_s3_server
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +35,24 @@ def slurm(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     slurm_cluster.up()
     yield slurm_cluster
     slurm_cluster.cancel_all()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server over HTTP, started by the first test that asks for it."""
+    with running_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty bucket, found by child processes too."""
+    s3_server.use(monkeypatch.setenv)
+    monkeypatch.setenv("NEMOTRON_CACHE", str(tmp_path / "cache"))
+    name = f"test-{uuid.uuid4().hex}"
+    s3_server.create_bucket(name)
+    yield f"s3://{name}"
+    s3_server.set_faults()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"prefect", "torch", "megatron-core", "ray", "submitit", "uv", "numpy", "pyarrow", "tokenizers", "matplotlib"}
-SYMLINKED = ("flows", "tasks", "blocks", "recipes")
+SYMLINKED = ("flows", "tasks", "blocks", "deployments", "recipes")
 HELLO = """\
 # /// script
 # [tool.runspec]

@@ -110,7 +110,8 @@ def train(
     checkpoints = Checkpoints(folder=output_dir / "checkpoints", keep=checkpoint.keep)
     adamw = build_optimizer(model, optimizer)
     done, loss = resume(model, adamw, checkpoints)
-    metrics = MetricsLog(total=train.train_iters) if world.is_main else None
+    config = {"train": train.model_dump(mode="json"), "optimizer": optimizer.model_dump(mode="json")}
+    metrics = MetricsLog(total=train.train_iters, config=config) if world.is_main else None
     for step in range(done + 1, train.train_iters + 1):
         started = time.perf_counter()
         rate = learning_rate(optimizer, step, train.train_iters)

@@ -10,6 +10,7 @@
     │   ├── ArtifactNotFound (LookupError)
     │   ├── ArtifactCorrupted         content differs from its recorded digest
     │   └── StoreError (OSError)      the store itself cannot be read or written
+    ├── MirrorError                   the W&B server or its client did not do what was asked
     ├── SlurmError
     │   ├── SlurmRefused              Slurm said no to a job: account, partition, limits
     │   └── SlurmUnreachable          no answer; says nothing about any job
@@ -63,6 +64,14 @@ class ArtifactCorrupted(ArtifactError):
 
 class StoreError(ArtifactError, OSError):
     """The store itself cannot be read or written."""
+
+
+class MirrorError(RunspecError):
+    """The W&B server or its client did not do what was asked; `server_wide` when nothing else would succeed either."""
+
+    def __init__(self, message: str, *, server_wide: bool = False) -> None:
+        super().__init__(message)
+        self.server_wide = server_wide
 
 
 class SlurmError(RunspecError):

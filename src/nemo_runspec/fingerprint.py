@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nemo_runspec.packaging import recipe_root
 
-VOLATILE_SECTIONS = frozenset({"run", "logger", "checkpoint", "output_dir"})
+VOLATILE_SECTIONS = frozenset({"run", "artifacts", "logger", "checkpoint", "output_dir"})
 VOLATILE_VARIABLES = frozenset({"NEMO_RUN_DIR", "PWD"})
 _ENV = re.compile(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)")
 

@@ -102,7 +102,7 @@ def _candidates(folder: Path, seen: set[Path]) -> Iterator[Path]:
     """The files below with a PEP 723 block that has `[tool.runspec]`, by name; each only once."""
     for path in sorted(_python_files(folder)):
         resolved = path.resolve()
-        if resolved in seen or not _has_runspec(path):
+        if resolved in seen or not has_runspec(path):
             continue
         seen.add(resolved)
         yield path
@@ -114,7 +114,8 @@ def _python_files(folder: Path) -> Iterable[Path]:
         yield from (Path(parent, name) for name in files if name.endswith(".py"))
 
 
-def _has_runspec(path: Path) -> bool:
+def has_runspec(path: Path) -> bool:
+    """Whether the file looks like a recipe script; False if it cannot be read."""
     try:
         text = path.read_bytes()
     except OSError:

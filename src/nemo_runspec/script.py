@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_runspec.config.loading import load_config
-from nemo_runspec.config.resolvers import register_resolvers_from_config
+from nemo_runspec.config.resolvers import register_slots
 from nemo_runspec.errors import ConfigError, RequirementError, RunspecError
 from nemo_runspec.jobs.child import end_with_parent
 from nemo_runspec.stop import StopRequested
@@ -77,13 +77,15 @@ def raised_errors() -> Iterator[None]:
 def load_train_config(path: str | Path) -> dict[str, Any]:
     """Return the config with every `${…}` resolved, `${art:…}` through the artifact store.
 
+    `run.SLOT` of a slot that was looked into names the version that it was, so that it is the same later.
+
     Raises:
         FileNotFoundError: no such file.
         ConfigError: bad YAML, or an interpolation that cannot be resolved, by key.
         ArtifactError: an artifact that the config refers to is missing or damaged.
     """
     config = load_config(path)
-    register_resolvers_from_config(config)
+    slots = register_slots(config)
     try:
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -92,6 +94,8 @@ def load_train_config(path: str | Path) -> dict[str, Any]:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(f"{path}: {key}{str(error).splitlines()[0]}") from error
     assert isinstance(container, dict)
+    for slot, ref in slots.versions.items():
+        container["run"][slot] = str(ref)
     return {str(key): value for key, value in container.items()}
 
 

@@ -17,7 +17,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
-    store: Path | None = Field(default=None, description="Root of the artifact store")
+    store: str | None = Field(default=None, description="Directory or URL of the artifact store")
     env_file: Path | None = Field(default=None, description="The env.toml in force")
     profile: str | None = Field(default=None, description="Name of the default profile")
     poll_interval_s: float | None = Field(

@@ -314,3 +314,15 @@ def test_an_unknown_block_is_not_exported(server: str, capsys: pytest.CaptureFix
 def test_the_command_needs_an_api(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([action]) == 2
     assert capsys.readouterr().err.startswith("error: no Prefect API is configured; set PREFECT_API_URL")
+
+
+@pytest.mark.usefixtures("no_api")
+def test_the_profile_local_is_always_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_profile("local") == Profile(executor="local")
+
+
+@pytest.mark.usefixtures("no_api")
+def test_a_projects_own_profile_of_that_name_comes_first(env_file: Path) -> None:
+    env_file.write_text('[local]\nexecutor = "local"\nnproc_per_node = 2\n')
+    assert find_profile("local").nproc_per_node == 2

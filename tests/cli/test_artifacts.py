@@ -1,8 +1,10 @@
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ def test_names_are_listed_with_their_newest_version(
 @pytest.mark.usefixtures("chain")
 def test_names_are_listed_as_json(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
     document = run_json(capsys, "list")
-    assert document["store"] == str(store.root)
+    assert document["store"] == str(store.path)
     assert document["artifacts"][0] == {
         "name": "data",
         "newest": "v0",
@@ -107,7 +109,7 @@ def test_only_a_type_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("chain")
 def test_an_unknown_type_is_told_with_the_closest(store: ArtifactStore) -> None:
     message = (
-        f"--type 'ModelArtefact': none in {store.root}; have: DataArtifact, ModelArtifact. "
+        f"--type 'ModelArtefact': none in {store.path}; have: DataArtifact, ModelArtifact. "
         "Did you mean 'ModelArtifact'?"
     )
     with pytest.raises(ArtifactError, match=f"^{re.escape(message)}$"):
@@ -148,21 +150,21 @@ def test_a_store_that_is_not_there_is_told_and_not_made(
     assert run("list") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"note: no artifacts in {store.root}; run nemotron nano3 pipe")
-    assert not store.root.exists()
+    assert err.startswith(f"note: no artifacts in {store.path}; run nemotron nano3 pipe")
+    assert not store.path.exists()
 
 
 def test_a_store_that_is_not_there_is_an_empty_list_as_json(
     store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_json(capsys, "list") == {"store": str(store.root), "artifacts": []}
+    assert run_json(capsys, "list") == {"store": str(store.path), "artifacts": []}
 
 
 @pytest.mark.usefixtures("chain")
 def test_a_version_that_cannot_be_read_does_not_hide_the_others(
     store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = store.root / "artifacts" / "data" / "versions" / "v0.json"
+    path = store.path / "artifacts" / "data" / "versions" / "v0.json"
     path.chmod(0o644)
     path.write_text("{")
     assert run("list") == 0
@@ -257,8 +259,8 @@ def test_lineage_goes_down_to_the_source_files(capsys: pytest.CaptureFixture[str
 def test_lineage_as_json_has_nodes_and_edges(capsys: pytest.CaptureFixture[str]) -> None:
     document = run_json(capsys, "lineage", "model")
     assert [(node["kind"], node["id"]) for node in document["nodes"]] == [
-        ("artifact", "data:v0"),
         ("artifact", "model:v0"),
+        ("artifact", "data:v0"),
         ("source", "/texts/alice.txt"),
     ]
     assert document["edges"] == [
@@ -269,8 +271,8 @@ def test_lineage_as_json_has_nodes_and_edges(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.usefixtures("chain")
 def test_an_input_that_was_removed_is_told_so(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(store.root / "artifacts" / "data")
-    node = run_json(capsys, "lineage", "model")["nodes"][0]
+    shutil.rmtree(store.path / "artifacts" / "data")
+    node = run_json(capsys, "lineage", "model")["nodes"][1]
     assert (node["id"], node["in_store"], node["stage"]) == ("data:v0", False, None)
 
 
@@ -290,20 +292,21 @@ def test_what_was_made_from_it_as_json(capsys: pytest.CaptureFixture[str]) -> No
 def test_versions_that_are_whole_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("verify") == 0
     first, second, total = capsys.readouterr().out.splitlines()
-    assert (first, second) == ("data:v0   ok   1 file, 1 byte", "model:v0  ok   1 file, 1 byte")
-    assert re.fullmatch(r"2 versions, 2 bytes, \d+\.\d s: all ok", total)
+    compared = "ok   1 file, 1 byte, compared in full"
+    assert (first, second) == (f"data:v0   {compared}", f"model:v0  {compared}")
+    assert re.fullmatch(r"2 versions, 2 bytes, \d+\.\d s, compared in full: all ok", total)
 
 
 @pytest.mark.usefixtures("chain")
 def test_a_bad_version_is_told_and_the_others_are_looked_at(
     store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (path,) = (path for path in (store.root / "objects").rglob("*") if path.is_file())
+    (path,) = (path for path in (store.path / "objects").rglob("*") if path.is_file())
     path.chmod(0o644)
     path.write_text("z")
     assert run("verify", "data", "model:v0") == 1
     first, second, total = capsys.readouterr().out.splitlines()
-    assert re.match(r"data      BAD  data:v0: a: expected sha256:\w+, got sha256:", first)
+    assert re.match(r"data      BAD  data:v0: a: expected blake3:\w+, got blake3:", first)
     assert second.startswith("model:v0  ok")
     assert total.endswith(": 1 bad")
 
@@ -312,7 +315,7 @@ def test_a_bad_version_is_told_and_the_others_are_looked_at(
 def test_a_record_that_cannot_be_read_is_a_bad_version(
     store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = store.root / "artifacts" / "data" / "versions" / "v0.json"
+    path = store.path / "artifacts" / "data" / "versions" / "v0.json"
     path.chmod(0o644)
     path.write_text("{")
     assert run("verify") == 1
@@ -321,16 +324,16 @@ def test_a_record_that_cannot_be_read_is_a_bad_version(
 
 @pytest.mark.usefixtures("chain")
 def test_sizes_alone_do_not_tell_other_contents(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
-    (path,) = (path for path in (store.root / "objects").rglob("*") if path.is_file())
+    (path,) = (path for path in (store.path / "objects").rglob("*") if path.is_file())
     path.chmod(0o644)
     path.write_text("z")
     assert run("verify", "data", "--level", "stat") == 0
-    assert capsys.readouterr().out.endswith("sizes only: all ok\n")
+    assert capsys.readouterr().out.endswith("compared by size only: all ok\n")
 
 
 @pytest.mark.usefixtures("chain")
 def test_an_unknown_level_is_refused() -> None:
-    with pytest.raises(typer.TyperException, match="'foo' is not one of 'full', 'stat'"):
+    with pytest.raises(typer.TyperException, match="'foo' is not one of 'full', 'sampled', 'stat'"):
         run("verify", "--level", "foo")
 
 
@@ -342,25 +345,35 @@ def test_verifying_what_is_not_there_is_refused() -> None:
 
 @pytest.mark.usefixtures("chain")
 def test_garbage_is_shown_and_stays(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
-    (store.root / "tmp" / "half").write_text("half")
-    assert run("gc") == 0
+    (store.path / "tmp" / "half").write_text("half")
+    assert run("gc", "--grace-s", "0") == 0
     out, err = capsys.readouterr()
     assert out == "leftover       4 bytes  tmp/half\n1 to delete, 4 bytes to free\n"
     assert err == "note: nothing was deleted; --delete does it\n"
-    assert (store.root / "tmp" / "half").exists()
+    assert (store.path / "tmp" / "half").exists()
 
 
 @pytest.mark.usefixtures("chain")
 def test_garbage_is_deleted_when_asked(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> None:
-    (store.root / "tmp" / "half").write_text("half")
-    assert run("gc", "--delete") == 0
+    (store.path / "tmp" / "half").write_text("half")
+    assert run("gc", "--grace-s", "0", "--delete") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "deleted 1, 4 bytes freed"
-    assert not (store.root / "tmp" / "half").exists()
+    assert not (store.path / "tmp" / "half").exists()
+
+
+@pytest.mark.usefixtures("chain")
+@pytest.mark.parametrize(("age_s", "left"), [(3500, ["half"]), (3700, [])])
+def test_only_what_is_older_than_an_hour_is_deleted(age_s: int, left: list[str], store: ArtifactStore) -> None:
+    half = store.path / "tmp" / "half"
+    half.write_text("half")
+    os.utime(half, (time.time() - age_s,) * 2)
+    assert run("gc", "--delete") == 0
+    assert [path.name for path in (store.path / "tmp").iterdir()] == left
 
 
 @pytest.mark.usefixtures("chain")
 def test_a_damaged_store_loses_no_garbage(store: ArtifactStore) -> None:
-    shutil.rmtree(store.root / "manifests")
+    shutil.rmtree(store.path / "manifests")
     with pytest.raises(ArtifactCorrupted, match="nothing was deleted"):
         run("gc", "--delete")
 

@@ -18,7 +18,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "a").touch()
     for name, aliases in (("data", ["best"]), ("data", []), ("data-raw", []), ("model", ["prod"])):
         store.publish(tmp_path / "a", name=name, type="T", metadata={}, producer=PRODUCER, aliases=aliases)
-    return store.root
+    return store.path
 
 
 @pytest.mark.usefixtures("root")

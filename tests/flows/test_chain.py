@@ -1,7 +1,9 @@
 """The whole tiny chain, run once as the README says, and what a user may rely on afterwards."""
 
+import contextlib
 import json
 import re
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -65,6 +67,8 @@ def test_the_report_stands_alone(chain_project: Project) -> None:
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "data:image/png;base64," in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert (folder / "lineage.svg").read_text() in page
+    assert (folder / "lineage.png").read_bytes().startswith(b"\x89PNG")
     assert all(stage in page for stage in STAGES)
 
 
@@ -83,6 +87,13 @@ def test_the_stages_results_are_kept_by_prefect_as_json_references(prefect_home:
     kept = "".join(path.read_text() for path in (prefect_home / "storage").iterdir()).replace('\\"', '"')
     named = re.findall(r'"ref": {"name": "nano3-([\w-]+)", "type": "\w+", "version": "v0"', kept)
     assert set(OUTPUTS) <= set(named)
+
+
+@pytest.mark.usefixtures("store")
+def test_the_run_is_shown_in_prefects_ui(prefect_home: Path) -> None:
+    with contextlib.closing(sqlite3.connect(prefect_home / "prefect.db")) as database:
+        keys = {key for (key,) in database.execute("select key from artifact where type = 'markdown'")}
+    assert {"pipeline", *(f"stage-{stage.replace('_', '-')}" for stage in STAGES)} <= keys
 
 
 def test_training_learns(chain_project: Project, store: ArtifactStore) -> None:

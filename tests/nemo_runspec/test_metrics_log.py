@@ -1,4 +1,8 @@
+import json
+import time
 from pathlib import Path
+
+import pytest
 
 from nemo_runspec.metrics_log import MetricsLog, read_metrics, saved_step
 
@@ -51,3 +55,26 @@ def test_a_torn_line_does_not_spoil_the_next_one(tmp_path: Path) -> None:
     path.write_text('{"checkpoint": 3}\n{"step": 4, "to')
     MetricsLog(total=9, path=path).log_checkpoint(6)
     assert saved_step(path) == 6
+
+
+def test_a_step_says_when_it_was(tmp_path: Path) -> None:
+    log = MetricsLog(total=9, path=tmp_path / "m.jsonl")
+    before = time.time()
+    log.log(1, {"loss": 5.0})
+    (row,) = read_metrics(log.path)
+    assert before - 0.001 <= row["time"] <= time.time() + 0.001
+
+
+def test_what_is_trained_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEMOTRON_FINGERPRINT", "f0")
+    log = MetricsLog(total=9, path=tmp_path / "m.jsonl", config={"optimizer": {"lr": 0.1}})
+    log.log(1, {"loss": 5.0})
+    first, _ = log.path.read_text().splitlines()
+    assert json.loads(first) == {"config": {"optimizer": {"lr": 0.1}, "fingerprint": "f0"}}
+
+
+@pytest.mark.parametrize("line", ['{"step": null}', '{"step": "2"}', '{"step": 2.5}', "[1]", "3", "null", "NaN"])
+def test_a_line_that_is_no_step_is_left_out(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(f'{line}\n{{"step": 1}}\n{line}\n')
+    assert read_metrics(path) == [{"step": 1}]

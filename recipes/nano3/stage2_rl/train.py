@@ -58,7 +58,8 @@ def main(config_path: Path) -> None:
         ]
         trainer = ray.remote(**STATEFUL_WORKER)(PolicyTrainer).remote(settings)
         before = ray.get(workers[0].answer.remote(trainer.initial_weights.remote(), questions["valid"]))
-        metrics = MetricsLog(total=settings.train.train_iters)
+        values = settings.model_dump(mode="json", include={"train", "grpo", "optimizer"})
+        metrics = MetricsLog(total=settings.train.train_iters, config=values)
         align(ray, trainer, workers, questions["train"], settings, metrics)
         after = ray.get(workers[0].answer.remote(trainer.weights.remote(), questions["valid"]))
         folder = settings.output_dir / "model"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 Kind = Literal["object", "manifest", "checkout", "leftover"]
+Algorithm = Literal["blake3", "sha256"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,10 @@ class FileStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What may be garbage; `num_bytes` is what deleting it frees if all candidates of its content go."""
+    """What may be garbage, `mtime` in seconds since the epoch.
+
+    `num_bytes` is what deleting it frees, counted once for a content that several candidates share: at the object.
+    """
 
     kind: Kind
     key: str
@@ -42,18 +46,23 @@ class Writer(Protocol):
     def put(self, key: str, content: bytes) -> None:
         """Have `key` be this content, durably, whatever is there; for names that tell their content."""
 
-    def take_in(self, path: Path) -> tuple[str, int]:
+    def take_in(self, path: Path, algorithm: Algorithm) -> tuple[str, int]:
         """Copy the file's content to `object_key(digest)` unless it is there intact; its digest and size in bytes."""
+
+    def probe(self) -> None:
+        """Write something that is gone afterwards, so that what refuses all writes is found before the work."""
 
 
 class Backend(Protocol):
     """A place for a store. Every method may raise OSError; `FileNotFoundError` where there is no such file."""
 
-    location: str
-    """For messages and for other processes: an absolute path or a URL."""
+    @property
+    def location(self) -> str:
+        """For messages and for other processes: an absolute path or a URL, without a slash at the end."""
 
-    path: Path | None
-    """The directory, where the store is one on this machine's file systems."""
+    @property
+    def path(self) -> Path | None:
+        """The directory, where the store is one on this machine's file systems."""
 
     def read(self, key: str) -> bytes:
         """The file's content."""
@@ -65,7 +74,11 @@ class Backend(Protocol):
         """Size and time of the file, None if there is none."""
 
     def list_names(self, key: str) -> list[str]:
-        """Names directly below, files and directories alike, in no order; empty if there is nothing."""
+        """Names directly below, files and directories alike, in no order; empty if there is nothing.
+
+        Raises:
+            NotADirectoryError: `key` or what is above it is a file, where the place has directories.
+        """
 
     def writing(self) -> AbstractContextManager[Writer]:
         """Create the root if need be and let the block write; waits for a garbage collection that is at work."""
@@ -87,7 +100,7 @@ class Backend(Protocol):
         """
 
     def list_candidates(self) -> Iterator[Candidate]:
-        """All that could be garbage."""
+        """All that could be garbage: `objects/`, `manifests/`, `checkouts/<manifest>` and unfinished work, no more."""
 
     def delete(self, key: str) -> None:
         """Remove a candidate; nothing if it is gone."""
@@ -105,3 +118,8 @@ def object_key(digest: str) -> str:
 def manifest_key(hexadecimal: str) -> str:
     """Where the manifest with this SHA-256 is kept."""
     return f"manifests/sha256/{hexadecimal[:2]}/{hexadecimal}.json"
+
+
+def checkout_key(hexadecimal: str) -> str:
+    """What a candidate is called that has the files of the manifest with this SHA-256 set out under their names."""
+    return f"checkouts/{hexadecimal}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from nemo_runspec.artifacts.lineage import LineageEdge
+from nemo_runspec.artifacts.lineage import LineageEdge, version_line
 from nemo_runspec.artifacts.refs import ArtifactRef, VersionRecord
 from nemo_runspec.artifacts.store import ArtifactStore
 
@@ -27,7 +27,7 @@ def find_descendants(store: ArtifactStore, ref: ArtifactRef) -> list[LineageEdge
 
 def descendants_text(store: ArtifactStore, ref: ArtifactRef) -> str:
     """An indented tree, one line a version; what was drawn before is not drawn out again."""
-    lines = [_line(store.record(ref))]
+    lines = [version_line(store.record(ref))]
     _draw_below(_index_inputs(store), ref, lines=lines, seen={str(ref)}, stem="")
     return "\n".join(lines)
 
@@ -49,10 +49,6 @@ def _draw_below(made: Made, ref: ArtifactRef, *, lines: list[str], seen: set[str
         is_last = record is records[-1]
         known = str(record.ref) in seen and str(record.ref) in made
         seen.add(str(record.ref))
-        lines.append(f"{stem}{'└── ' if is_last else '├── '}{_line(record)}{'  (see above)' if known else ''}")
+        lines.append(f"{stem}{'└── ' if is_last else '├── '}{version_line(record)}{'  (see above)' if known else ''}")
         if not known:
             _draw_below(made, record.ref, lines=lines, seen=seen, stem=stem + ("    " if is_last else "│   "))
-
-
-def _line(record: VersionRecord) -> str:
-    return f"{record.ref}  {record.ref.type}  ({record.producer.stage}, {record.producer.run_id})"

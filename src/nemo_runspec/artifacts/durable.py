@@ -1,50 +1,22 @@
-"""Writes that survive a crash whole or not at all, and the store's own errors told in one line.
+"""Writes on a POSIX file system that survive a crash whole or not at all.
 
-POSIX: what is renamed or linked into place was synced first, and the directory is synced after.
+What is renamed or linked into place was synced first, and the directory is synced after.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nemo_runspec.artifacts.gc_lock import STALE_S, scratch_name
-from nemo_runspec.errors import RunspecError, StoreError
+from nemo_runspec.errors import StoreError
 
-_NUMBERED = re.compile(r"v(0|[1-9][0-9]*)\.json")
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV})
-
-
-@contextmanager
-def store_errors(root: Path, doing: str) -> Iterator[None]:
-    """Turn any `OSError` of the block into a `StoreError` that says what could not be done."""
-    try:
-        yield
-    except RunspecError:
-        raise
-    except OSError as error:
-        raise StoreError(_describe(error, root=root, doing=doing)) from error
-
-
-def _describe(error: OSError, *, root: Path, doing: str) -> str:
-    at = f" ({error.filename})" if error.filename and str(error.filename) != str(root) else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
-        return (
-            f"artifact store {root}: disk full while {doing}{at}: {free} bytes free; nothing was published; "
-            "free some space or set NEMOTRON_STORE to a directory on another disk"
-        )
-    return (
-        f"artifact store {root}: {doing} failed{at}: {error.strerror or error}; "
-        "make it a directory you can read and write, or set NEMOTRON_STORE to one"
-    )
 
 
 @contextmanager
@@ -102,35 +74,20 @@ def place(temporary: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def list_numbers(directory: Path) -> list[int]:
-    """The N of all `vN.json` in ascending order; empty if there is no such directory."""
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return []
-    return sorted(int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name)))
+def link_new(temporary: Path, target: Path) -> bool:
+    """Make the finished, synced file visible under the name, read-only; False if another writer has the name.
 
-
-def commit_next(directory: Path, render: Callable[[int], bytes], *, scratch: Path) -> int:
-    """Write `render(N)` as `vN.json` for the first free N, and return N.
-
-    `link(2)` either makes the finished file visible under a free name or fails, so that of many writers each gets
-    a number of its own and none sees half a file.
+    `link(2)` does so or fails, so that of many writers one has the name and nobody sees half a file.
     """
-    ensure_directory(directory)
-    number = max(list_numbers(directory), default=-1) + 1
-    while True:
-        temporary = scratch / uuid.uuid4().hex
-        write_new(temporary, render(number))
-        temporary.chmod(0o444)
-        if _link(temporary, directory / f"v{number}.json"):
-            sync_directory(directory)
-            return number
-        number += 1
+    ensure_directory(target.parent)
+    temporary.chmod(0o444)
+    made = _link(temporary, target)
+    if made:
+        sync_directory(target.parent)
+    return made
 
 
 def _link(temporary: Path, target: Path) -> bool:
-    """Whether the link was made; False if another writer has the name."""
     try:
         os.link(temporary, target)
     except FileExistsError:

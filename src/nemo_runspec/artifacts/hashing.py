@@ -1,4 +1,4 @@
-"""Digests, always written with their algorithm (`sha256:<hex>`), and the canonical JSON that is digested."""
+"""The canonical JSON that is digested, and copying a file while its digest is computed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from nemo_runspec.fingerprint import digest_file
-
-__all__ = ["canonical_json", "copy_and_digest", "digest_bytes", "digest_file"]
-
-_CHUNK_BYTES = 1 << 20
+from nemo_runspec.artifacts.backend import Algorithm
+from nemo_runspec.artifacts.digests import CHUNK_BYTES, default_algorithm, new_hasher
 
 
 def canonical_json(value: object) -> bytes:
@@ -28,15 +25,16 @@ def digest_bytes(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def copy_and_digest(source: Path, target: Path) -> tuple[str, int]:
+def copy_and_digest(source: Path, target: Path, algorithm: Algorithm | None = None) -> tuple[str, int]:
     """Copy into the new file `target`, synced to disk; the digest and the size in bytes of what was written."""
-    algorithm = hashlib.sha256()
+    algorithm = algorithm or default_algorithm()
+    hasher = new_hasher(algorithm)
     size = 0
     with source.open("rb") as reader, target.open("xb") as writer:
-        while chunk := reader.read(_CHUNK_BYTES):
-            algorithm.update(chunk)
+        while chunk := reader.read(CHUNK_BYTES):
+            hasher.update(chunk)
             writer.write(chunk)
             size += len(chunk)
         writer.flush()
         os.fsync(writer.fileno())
-    return f"sha256:{algorithm.hexdigest()}", size
+    return f"{algorithm}:{hasher.hexdigest()}", size

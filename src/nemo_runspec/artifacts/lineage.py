@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from nemo_runspec.artifacts.refs import ArtifactRef, VersionRecord
+from nemo_runspec.artifacts.source_files import SourceFile, parse_sources, printable
 from nemo_runspec.errors import ArtifactNotFound
 
 
@@ -38,11 +39,19 @@ def walk_lineage(store: RecordReader, ref: ArtifactRef) -> list[LineageEdge]:
         if str(current) in seen:
             continue
         seen.add(str(current))
-        record = _record_or_none(store, current)
+        record = record_or_none(store, current)
         found = [LineageEdge(output=current, input=needed) for needed in (record.inputs if record else [])]
         edges += found
         queue.extend(edge.input for edge in found)
     return edges
+
+
+def record_or_none(store: RecordReader, ref: ArtifactRef) -> VersionRecord | None:
+    """What the store knows of the version, None where it lacks it."""
+    try:
+        return store.record(ref)
+    except ArtifactNotFound:
+        return None
 
 
 def lineage_text(store: RecordReader, ref: ArtifactRef) -> str:
@@ -52,15 +61,19 @@ def lineage_text(store: RecordReader, ref: ArtifactRef) -> str:
     return "\n".join(lines)
 
 
+def version_line(record: VersionRecord) -> str:
+    """`name:vN  TYPE  (STAGE, RUN)`."""
+    return printable(f"{record.ref}  {record.ref.type}  ({record.producer.stage}, {record.producer.run_id})")
+
+
 def _draw(store: RecordReader, ref: ArtifactRef, *, lines: list[str], seen: set[str], lead: str, below: str) -> None:
-    record = _record_or_none(store, ref)
+    record = record_or_none(store, ref)
     if record is None:
-        lines.append(f"{lead}{ref}  {ref.type}  (not in this store)")
+        lines.append(lead + printable(f"{ref}  {ref.type}  (not in this store)"))
         return
-    sources = [source for source in ref.metadata.get("source_datasets") or [] if isinstance(source, dict)]
+    sources = parse_sources(ref.metadata)
     known = str(ref) in seen and bool(record.inputs or sources)
-    made = f"{record.producer.stage}, {record.producer.run_id}"
-    lines.append(f"{lead}{ref}  {ref.type}  ({made}){'  (see above)' if known else ''}")
+    lines.append(lead + version_line(record) + ("  (see above)" if known else ""))
     seen.add(str(ref))
     if known:
         return
@@ -72,16 +85,8 @@ def _draw(store: RecordReader, ref: ArtifactRef, *, lines: list[str], seen: set[
         _draw(store, needed, lines=lines, seen=seen, lead=below + branch, below=below + stem)
 
 
-def _source_line(source: dict[str, Any]) -> str:
-    digest = str(source.get("sha256") or "").removeprefix("sha256:")
-    details = [f"{source['size_bytes']} bytes"] if source.get("size_bytes") is not None else []
-    details += [f"sha256:{digest[:12]}"] if digest else []
+def _source_line(source: SourceFile) -> str:
+    details = [f"{source.num_bytes} bytes"] if source.num_bytes is not None else []
+    details += [source.short_digest] if source.digest else []
     suffix = f"  ({', '.join(details)})" if details else ""
-    return f"{source.get('name', 'source')}: {source.get('uri', '?')}{suffix}"
-
-
-def _record_or_none(store: RecordReader, ref: ArtifactRef) -> VersionRecord | None:
-    try:
-        return store.record(ref)
-    except ArtifactNotFound:
-        return None
+    return printable(f"{source.name}: {source.uri}{suffix}")

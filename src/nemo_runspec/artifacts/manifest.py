@@ -1,27 +1,30 @@
-"""The files of one version: taking them in, checking them, and setting them out under their names."""
+"""The files of one version, and taking them in."""
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import stat
-import uuid
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from nemo_runspec.artifacts import durable
-from nemo_runspec.artifacts.hashing import canonical_json, copy_and_digest, digest_bytes, digest_file
+from nemo_runspec.artifacts.backend import Algorithm, Writer
+from nemo_runspec.artifacts.digests import digest_file, sampled_digest
+from nemo_runspec.artifacts.hashing import canonical_json, digest_bytes
 from nemo_runspec.artifacts.refs import Policy
-from nemo_runspec.errors import ArtifactCorrupted, ArtifactError
+from nemo_runspec.errors import ArtifactError
 
 NEXT_STEP = "rerun the stage that made it with --refresh"
+Manner = Literal["auto", "full", "sampled"]
+
+_MAX_FULL_BYTES = 1 << 30
 
 
 class ManifestEntry(BaseModel):
-    """One file: its name in the artifact (POSIX, relative), size in bytes, `sha256:<hex>`.
+    """One file: its name in the artifact (POSIX, relative), size in bytes, digest as of digests.py.
 
     A referenced file has its absolute path in `ref` and its modification time in `mtime_ns`.
     """
@@ -49,7 +52,7 @@ class Manifest(BaseModel):
 
     @property
     def content_digest(self) -> str:
-        """Equal for equal files, wherever they lie."""
+        """Equal for equal files that were digested in the same manner, wherever they lie."""
         return digest_bytes(canonical_json([[entry.path, entry.size, entry.digest] for entry in self.entries]))
 
     @property
@@ -59,30 +62,35 @@ class Manifest(BaseModel):
         return None if first.ref is None else Path(first.ref).parents[first.path.count("/")]
 
 
-def object_path(root: Path, digest: str) -> Path:
-    """Where the store keeps the content with this digest."""
-    algorithm, _, hexadecimal = digest.partition(":")
-    return root / "objects" / algorithm / hexadecimal[:2] / hexadecimal[2:4] / hexadecimal
+def build_manifest(
+    files: Sequence[tuple[str, Path]], *, policy: Policy, manner: Manner, writer: Writer, algorithm: Algorithm
+) -> Manifest:
+    """Take in the files of `list_files`: copy them or note where they lie.
+
+    Raises:
+        ArtifactError: one of them changes meanwhile.
+    """
+    if policy == "copy":
+        entries = [_copy_in(name, path, writer=writer, algorithm=algorithm) for name, path in files]
+    else:
+        num_bytes = sum(path.stat().st_size for _, path in files)
+        sampled = manner == "sampled" or (manner == "auto" and num_bytes > _MAX_FULL_BYTES)
+        take_digest = partial(sampled_digest if sampled else digest_file, algorithm=algorithm)
+        entries = [_refer_to(name, path, take_digest=take_digest) for name, path in files]
+    return Manifest(entries=tuple(entries))
 
 
-def build_manifest(source: Path, *, policy: Policy, root: Path, scratch: Path) -> Manifest:
-    """Take in a file or all files under a directory: copy them into the store or note where they lie.
+def list_files(source: Path, *, only: Collection[str] | None = None) -> list[tuple[str, Path]]:
+    """Name and absolute path of a file or of all files under a directory, or `only` those named, sorted.
 
     Empty directories are not kept; a link to a file counts as the file.
 
     Raises:
         ArtifactError: nothing there, or something that is not a readable regular file.
     """
-    files = _list_files(source)
-    if policy == "copy":
-        entries = [_copy_in(name, path, root=root, scratch=scratch) for name, path in files]
-    else:
-        entries = [_refer_to(name, path) for name, path in files]
-    return Manifest(entries=tuple(entries))
-
-
-def _list_files(source: Path) -> list[tuple[str, Path]]:
     source = source.absolute()
+    if only is not None:
+        return [(name, _check_readable(source / name)) for name in sorted(only)]
     if source.is_file():
         return [(source.name, _check_readable(source))]
     if not source.is_dir():
@@ -117,88 +125,15 @@ def _check_readable(path: Path) -> Path:
     return path
 
 
-def _copy_in(name: str, path: Path, *, root: Path, scratch: Path) -> ManifestEntry:
-    temporary = scratch / uuid.uuid4().hex
-    digest, size = copy_and_digest(path, temporary)
-    target = object_path(root, digest)
-    # An object that has gone bad is replaced, so that running a stage again heals it.
-    if target.is_file() and target.stat().st_size == size and digest_file(target) == digest:
-        temporary.unlink()
-    else:
-        durable.place(temporary, target)
+def _copy_in(name: str, path: Path, *, writer: Writer, algorithm: Algorithm) -> ManifestEntry:
+    digest, size = writer.take_in(path, algorithm)
     return ManifestEntry(path=name, size=size, digest=digest)
 
 
-def _refer_to(name: str, path: Path) -> ManifestEntry:
+def _refer_to(name: str, path: Path, *, take_digest: Callable[[Path], str]) -> ManifestEntry:
     before = path.stat()
-    digest = digest_file(path)
+    digest = take_digest(path)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ArtifactError(f"cannot publish {path}: it changed while it was read; publish after the last write")
     return ManifestEntry(path=name, size=after.st_size, digest=digest, ref=str(path), mtime_ns=after.st_mtime_ns)
-
-
-def check_entry(entry: ManifestEntry, *, artifact: str, root: Path, level: Literal["full", "stat"]) -> None:
-    """Compare a file with its entry: size always; content if `full`, or if a referenced file was touched since.
-
-    Raises:
-        ArtifactCorrupted: missing, or different from what was published.
-    """
-    path = Path(entry.ref) if entry.ref is not None else object_path(root, entry.digest)
-    status = _stat_or_none(path)
-    if status is None:
-        raise _corrupted(artifact, entry, path, expected=f"{entry.size} bytes", got="no such file")
-    if status.st_size != entry.size:
-        raise _corrupted(artifact, entry, path, expected=f"{entry.size} bytes", got=f"{status.st_size} bytes")
-    touched = entry.mtime_ns is not None and entry.mtime_ns != status.st_mtime_ns
-    if (level == "full" or touched) and (digest := digest_file(path)) != entry.digest:
-        raise _corrupted(artifact, entry, path, expected=entry.digest, got=digest)
-
-
-def _stat_or_none(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _corrupted(artifact: str, entry: ManifestEntry, path: Path, *, expected: str, got: str) -> ArtifactCorrupted:
-    return ArtifactCorrupted(f"{artifact}: {entry.path}: expected {expected}, got {got} ({path}); {NEXT_STEP}")
-
-
-def check_out(manifest: Manifest, target: Path, *, root: Path, scratch: Path) -> None:
-    """Make `target` a directory of the files under their names, hard links to the objects where that works."""
-    building = scratch / "checkout"
-    for entry in manifest.entries:
-        path = building / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _link_or_copy(object_path(root, entry.digest), path)
-    durable.ensure_directory(target.parent)
-    try:
-        building.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        # Another process was faster or a file went bad. Others may read there, so no name may be gone for a moment.
-        for entry in manifest.entries:
-            (target / entry.path).parent.mkdir(parents=True, exist_ok=True)
-            (building / entry.path).replace(target / entry.path)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def is_checked_out(manifest: Manifest, target: Path, *, root: Path) -> bool:
-    """Whether each file is there and is the object itself or an untouched copy of it."""
-    for entry in manifest.entries:
-        there = _stat_or_none(target / entry.path)
-        kept = _stat_or_none(object_path(root, entry.digest))
-        if there is None or kept is None:
-            return False
-        if not os.path.samestat(there, kept) and (there.st_size, there.st_mtime_ns) != (kept.st_size, kept.st_mtime_ns):
-            return False
-    return True

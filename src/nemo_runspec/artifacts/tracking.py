@@ -2,23 +2,27 @@
 
 The stage that runs a script says so in the environment: NEMOTRON_STORE, NEMOTRON_RUN_ID, NEMOTRON_STAGE,
 NEMOTRON_FINGERPRINT, NEMOTRON_OUTPUT_NAME, NEMOTRON_INPUTS (JSON, slot → `name:vN`). A script started by hand
-publishes to `.nemotron/artifacts` with the inputs of its config's `run` section.
+publishes to `.nemotron/artifacts`, with what the `run` section of its config has in the slots that it declares.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemo_runspec.artifacts.refs import ArtifactRef, Producer
+from nemo_runspec.artifacts.slots import read_slot, resolve_together
 from nemo_runspec.artifacts.store import ArtifactStore
 from nemo_runspec.artifacts.types import Artifact, ModelArtifact
 from nemo_runspec.errors import ArtifactError
 from nemo_runspec.mirror.target import WandbTarget
+from nemo_runspec.recipe_scripts import has_runspec
+from nemo_runspec.runspec import parse
 
 ENV_STORE = "NEMOTRON_STORE"
 ENV_INPUTS = "NEMOTRON_INPUTS"
@@ -44,7 +48,8 @@ def setup_artifact_tracking(config: Mapping[str, Any]) -> ArtifactTracking:
 
     Raises:
         ArtifactNotFound: an input is not in the store.
-        ArtifactError: NEMOTRON_INPUTS or a reference is malformed.
+        ArtifactError: NEMOTRON_INPUTS or a reference is malformed, or an input is of another type than its slot's.
+        ConfigError: a slot has something else than text.
         StoreError: the store cannot be written.
     """
     store = ArtifactStore(os.environ.get(ENV_STORE) or DEFAULT_STORE)
@@ -55,16 +60,25 @@ def setup_artifact_tracking(config: Mapping[str, Any]) -> ArtifactTracking:
         run_id=os.environ.get("NEMOTRON_RUN_ID") or "by-hand",
         stage=os.environ.get("NEMOTRON_STAGE") or "by-hand",
         fingerprint=os.environ.get("NEMOTRON_FINGERPRINT", ""),
-        inputs={slot: store.resolve(reference) for slot, reference in _read_inputs(config).items()},
+        inputs=_find_inputs(config, store),
         wandb=WandbTarget.from_environment(),
     )
 
 
-def _read_inputs(config: Mapping[str, Any]) -> dict[str, str]:
+def _find_inputs(config: Mapping[str, Any], store: ArtifactStore) -> dict[str, ArtifactRef]:
     text = os.environ.get(ENV_INPUTS)
-    if text is None:
-        run = config.get("run") or {}
-        return {str(slot): value for slot, value in run.items() if isinstance(value, str)}
+    if text is not None:
+        return {slot: store.resolve(reference) for slot, reference in _parse_inputs(text).items()}
+    run = config.get("run") or {}
+    found = {}
+    for slot, type_name in _declared_inputs().items():
+        reference = read_slot(run.get(slot), where=f"run.{slot}", type_name=type_name)
+        if reference is not None:
+            found[slot] = resolve_together(store.location, reference, type_name)
+    return found
+
+
+def _parse_inputs(text: str) -> dict[str, str]:
     try:
         inputs = json.loads(text)
     except ValueError:
@@ -74,6 +88,12 @@ def _read_inputs(config: Mapping[str, Any]) -> dict[str, str]:
             f"{ENV_INPUTS}={text!r} is not a JSON object of slot to NAME:VERSION; unset it or correct it"
         )
     return inputs
+
+
+def _declared_inputs() -> Mapping[str, str]:
+    """Slot → type, as the script that runs here declares them."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    return parse(script).artifacts.inputs if script and has_runspec(Path(script)) else {}
 
 
 def log_artifact(artifact: Artifact, tracking: ArtifactTracking) -> ArtifactRef | None:

@@ -68,6 +68,45 @@ class PretrainDataArtifact(Artifact):
     tokenizer_uri: str | None = None
 
 
+class DataBlendsArtifact(Artifact):
+    """A mixture of data sets; `path` is its blend.json."""
+
+    total_tokens: int = Field(ge=0)
+    total_sequences: int = Field(ge=0)
+    elapsed_sec: float = 0.0
+    train_tokens: int | None = None
+    valid_tokens: int | None = None
+    test_tokens: int | None = None
+    source_datasets: list[InputDatasetInfo] = Field(default_factory=list)
+    tokenizer_uri: str | None = None
+
+
+class PretrainBlendsArtifact(PretrainDataArtifact):
+    """Pretraining data with the blend.json that says what of it is for training, validation and testing."""
+
+    blend_path: str | None = None
+    train_tokens: int | None = None
+    valid_tokens: int | None = None
+    test_tokens: int | None = None
+
+
+class EnergonWebDatasetArtifact(Artifact):
+    """Multimodal data in the WebDataset shards that Megatron-Energon reads."""
+
+    train_samples: int = 0
+    val_samples: int = 0
+    test_samples: int = 0
+    num_shards: int = 0
+    elapsed_sec: float = 0.0
+    data_format: str | None = None
+    source_datasets: list[InputDatasetInfo] = Field(default_factory=list)
+
+    @property
+    def total_samples(self) -> int:
+        """Those of all splits."""
+        return self.train_samples + self.val_samples + self.test_samples
+
+
 class SFTDataArtifact(Artifact):
     """Packed chat data; each row has `pack_size` tokens."""
 

@@ -38,8 +38,11 @@ def build_job_config(
     argv: Sequence[str],
     *,
     env_profile: DictConfig | None = None,
+    env_file: Path | None = None,
 ) -> DictConfig:
     """Return the job config: the recipe's config, the profile over `run.env`, provenance, the overrides last.
+
+    `[wandb]` and `[artifacts]` are those of `env_file`, of the env.toml in force without one.
 
     Raises:
         ValueError: an override does not fit, `run` or a part of it is no section, or env.toml cannot be read.
@@ -47,8 +50,8 @@ def build_job_config(
     config = _to_dict(train_config)
     run = dict(_section(config, "run", ctx))
     script = Path(script_path).resolve()
-    wandb = get_wandb_config()
-    artifacts = get_artifacts_config()
+    wandb = get_wandb_config(env_file)
+    artifacts = get_artifacts_config(env_file)
     if env_profile is not None or "env" in run:
         own = _section(config, "run.env", ctx)
         run["env"] = merge_profile(own, _to_dict(env_profile) if env_profile is not None else {})

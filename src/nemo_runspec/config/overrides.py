@@ -18,16 +18,16 @@ from nemo_runspec.errors import ConfigError
 
 # What a profile and the tracker take is not in a recipe's YAML: these sections may be extended.
 OPEN_SECTIONS = ("run.env", "run.wandb")
-_ARTIFACT_KEY = re.compile(r"run\.[A-Za-z_]\w*")
-_ARTIFACT_REFERENCE = re.compile(r"[A-Za-z0-9._/-]+:[A-Za-z0-9._-]+")
+_RUN_KEY = re.compile(r"run\.[A-Za-z_]\w*")
 _MISSING = object()
 
 
 def apply_dotlist_overrides(cfg: DictConfig, dotlist: Sequence[str], *, strict: bool = True) -> DictConfig:
     """Return a copy of `cfg` with the overrides applied in order.
 
-    With `strict`, a key that the config lacks is refused, except below `run.env` and `run.wandb`, and but for
-    `run.SLOT=NAME:VERSION`, an artifact reference. A value of another type than the config's is refused always.
+    With `strict`, a key that the config lacks is refused, except below `run.env` and `run.wandb`, and but for a text
+    in `run.NAME`, which a slot of the script or the script itself may take. A value of another type than the config's
+    is refused always.
 
     Raises:
         ValueError: an unknown key (with the nearest known one), a wrong type, or no `=`.
@@ -55,7 +55,7 @@ def _apply(tree: dict[Any, Any], item: str, *, strict: bool) -> None:
         where = ".".join(parts[:depth])
         last = depth == len(parts) - 1
         current = _child(node, part, item=item, where=where)
-        if current is _MISSING and strict and not forced and not _is_open(key, text, tree):
+        if current is _MISSING and strict and not forced and not _is_open(key, value, tree):
             raise ConfigError(f"override {item!r}: unknown key {key!r}; {_have(node, where)}{_suggest(key, tree)}")
         if last:
             fitted = value if forced or current is _MISSING else _fit(value, current, text=text, item=item, key=key)
@@ -77,7 +77,9 @@ def _parse_value(item: str, text: str) -> Any:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"override {item!r}: the value {text!r} is not valid YAML: {reason}; quote it") from error
     assert isinstance(tree, dict)
-    return tree["value"]
+    value = tree["value"]
+    # YAML 1.1 reads 18:00:00 as 64800, a number to the base 60.
+    return text if isinstance(value, int | float) and ":" in text else value
 
 
 def _child(node: Any, part: str, *, item: str, where: str) -> Any:
@@ -99,11 +101,14 @@ def _index(node: Any, part: str) -> Any:
     return int(part) if part not in node and part.isdecimal() and int(part) in node else part
 
 
-def _is_open(key: str, text: str, tree: dict[Any, Any]) -> bool:
+def _is_open(key: str, value: Any, tree: dict[Any, Any]) -> bool:
     if any(key.startswith(f"{section}.") or key == section for section in OPEN_SECTIONS):
         return True
-    is_reference = _ARTIFACT_KEY.fullmatch(key) and _ARTIFACT_REFERENCE.fullmatch(text)
-    return bool(is_reference) and not _suggest(key, tree)
+    if not (_RUN_KEY.fullmatch(key) and isinstance(value, str)):
+        return False
+    known = tree.get("run")
+    alike = difflib.get_close_matches(key.partition(".")[2], map(str, known or ()), n=1, cutoff=0.75)
+    return not alike  # else it is one of these, misspelt
 
 
 def _fit(value: Any, current: Any, *, text: str, item: str, key: str) -> Any:

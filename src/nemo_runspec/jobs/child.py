@@ -18,10 +18,10 @@ def main(argv: list[str]) -> None:
     os.execvp(argv[1], argv[1:])
 
 
-def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when the thread that started it ends (Linux; nothing elsewhere)."""
+def end_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
+    """Have the kernel send this process the signal when the thread that started it ends (Linux; nothing elsewhere)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signum)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ class WandbTarget(BaseModel):
     group: str
     job_type: str
     metrics: str | None = None
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
 
     @classmethod
     def from_environment(cls) -> Self | None:

@@ -30,6 +30,8 @@ LAUNCHERS = (
     "nemo_runspec.launch.ray_ready",
     "nemo_runspec.jobs.child",
 )
+# What runs this module has the other as a program of its own, which no import statement tells.
+STARTER, STARTED = "nemo_runspec.mirror.follower", "nemo_runspec.mirror.follow"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 _MAIN_END = """
 _script = load_script(__loader__, {place!r})
@@ -51,7 +53,10 @@ class SelfContainedPackager(Packager):
         return PurePosixPath(REMOTE_SCRIPT)
 
     def _collect(self) -> Package:
-        closure = import_closure(self.script, FirstParty(roots_of(self.script, self.packages)), also=LAUNCHERS)
+        own = FirstParty(roots_of(self.script, self.packages))
+        closure = import_closure(self.script, own, also=LAUNCHERS)
+        if STARTER in closure.modules:
+            closure = import_closure(self.script, own, also=(*LAUNCHERS, STARTED))
         root = recipe_root(self.script)
         place = recipe_place(root, self.packages) / self.script.relative_to(root)
         source = self.script.read_bytes()

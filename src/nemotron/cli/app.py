@@ -31,6 +31,8 @@ GROUPS = {
     "runs": "Runs of this project: list them, look at one, follow it, end it, take it up again.",
     "artifacts": "Artifacts: data sets and models by name and version, and where they came from.",
     "env": "Profiles: where stages run, from env.toml or from Prefect blocks.",
+    "server": "A Prefect server with PostgreSQL for a team: start it, ask for it, save it.",
+    "worker": "A worker that starts the team's flow runs on this machine, and is started again when it dies.",
 }
 DOCTOR = "doctor"
 ABOUT_DOCTOR = "Check this installation and this project; exit code 1 if something cannot work."

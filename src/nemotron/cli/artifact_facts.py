@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, LineageEdge, VersionRecord
+from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, VersionRecord
 from nemo_runspec.artifacts.manifest import Manifest
-from nemo_runspec.errors import ArtifactError, ArtifactNotFound
+from nemo_runspec.errors import ArtifactError
 
 Found = TypeVar("Found")
 Report = Callable[[ArtifactError], None]
@@ -96,38 +96,6 @@ def version_document(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
     ]
     directory = where_files_are(store, store.record(ref), manifest)
     return {**asdict(load_version(store, ref)), "directory": directory, "files": files}
-
-
-def lineage_document(
-    store: ArtifactStore, ref: ArtifactRef, edges: list[LineageEdge], *, sources: bool
-) -> dict[str, Any]:
-    """The JSON of `lineage`: nodes, and edges from what was used to what was made; with source files if asked."""
-    refs = {str(known): known for edge in edges for known in (edge.output, edge.input)} | {str(ref): ref}
-    nodes = {key: _artifact_node(store, known) for key, known in sorted(refs.items())}
-    links = [{"from": str(edge.input), "to": str(edge.output)} for edge in edges]
-    for key, known in sorted(refs.items()) if sources else []:
-        for source in known.metadata.get("source_datasets") or []:
-            if isinstance(source, dict) and isinstance(source.get("uri"), str):
-                node = {"id": source["uri"], "kind": "source"}
-                nodes[source["uri"]] = node | {part: source.get(part) for part in ("name", "size_bytes", "sha256")}
-                links.append({"from": source["uri"], "to": key})
-    return {"ref": str(ref), "nodes": list(nodes.values()), "edges": links}
-
-
-def _artifact_node(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
-    try:
-        producer = store.record(ref).producer
-    except ArtifactNotFound:
-        producer = None
-    return {
-        "id": str(ref),
-        "kind": "artifact",
-        "type": ref.type,
-        "digest": ref.digest,
-        "stage": producer.stage if producer else None,
-        "run_id": producer.run_id if producer else None,
-        "in_store": producer is not None,
-    }
 
 
 def _load_name(store: ArtifactStore, name: str) -> NameFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nemotron.cli.store_root import find_store
+from nemotron.cli.store_root import find_directory
 
 _RECORD = re.compile(r"v(0|[1-9][0-9]*)\.json")
 
@@ -13,7 +13,8 @@ _RECORD = re.compile(r"v(0|[1-9][0-9]*)\.json")
 def complete_artifact(incomplete: str) -> list[str]:
     """Names, and `name:version` and `name:alias` once the name is clear, that begin like this."""
     try:
-        return _list_references(find_store().expanduser() / "artifacts", incomplete)
+        store = find_directory()
+        return _list_references(store / "artifacts", incomplete) if store else []
     except (OSError, RuntimeError, ValueError):
         return []
 

@@ -46,6 +46,7 @@ def sections() -> tuple[tuple[str, Callable[[], list[Check]]], ...]:
     from nemotron.cli import installation_check as installation
     from nemotron.cli import project_check as project
     from nemotron.cli import recipe_check as recipes
+    from nemotron.cli import wandb_check
 
     return (
         ("Python", installation.check_python),
@@ -60,6 +61,7 @@ def sections() -> tuple[tuple[str, Callable[[], list[Check]]], ...]:
         ("env.toml", project.check_profiles),
         ("recipes", recipes.check_recipes),
         ("Prefect", project.check_prefect),
+        (wandb_check.NAME, wandb_check.check_wandb),
     )
 
 

@@ -18,6 +18,8 @@ EXTRAS: Mapping[str, str] = {
     "train": "the tiny recipe, with torch and megatron-core",
     "ray": "RL, with Ray",
     "slurm": "batch scripts, with submitit or NeMo-Run",
+    "s3": "artifact stores in S3 buckets",
+    "wandb": "the mirror on a W&B server",
 }
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([A-Za-z0-9._-]+)['"]""")

@@ -78,10 +78,7 @@ def cluster_request(name: str, profile: Profile, host: Host) -> ClusterRequest:
         profile=profile,
         host=host,
         specs=(attached,) if attached.partition == detached.partition else (attached, detached),
-        folders={
-            "remote_job_dir": options.work_root(profile).absolute(),
-            "NEMOTRON_STORE": options.store_root.absolute(),
-        },
+        folders=options.job_folders(profile),
     )
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from nemo_runspec.checks import Check, failed, passed, warned
 from nemo_runspec.project import MARKS, find_project
+from nemotron.cli.store_root import find_directory
 
 MIN_FREE_BYTES = 10e9
+_MORE = "; nemotron artifacts doctor tries it"
 _NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "fuse")
 
 
@@ -37,7 +39,7 @@ def check_home() -> list[Check]:
         said = f"{home} cannot be written: {error.strerror}"
         return [failed(".nemotron", said, "run from a directory of your own")]
     checks = [passed(".nemotron", f"writable: {place}{', a network file system' * kind.startswith(_NETWORK)}")]
-    if not has_links:
+    if not has_links and find_directory():
         advice = "set NEMOTRON_STORE to a directory on a file system with hard links"
         checks.append(failed("hard links", f"none on {kind}, and the artifact store needs them", advice))
     return [*checks, check_space(folder)]
@@ -54,16 +56,14 @@ def check_space(folder: Path) -> Check:
 
 def check_store() -> list[Check]:
     """Whether the artifact store can be read."""
+    from nemo_runspec.artifacts import ArtifactStore
     from nemotron.cli.store_root import find_store
 
-    root = find_store().expanduser().absolute()
+    store = ArtifactStore(find_store())
     origin = " (NEMOTRON_STORE)" if "NEMOTRON_STORE" in os.environ else ""
-    if not (root / "format.json").exists():  # opening it would make it
-        return [passed("artifact store", f"{root}{origin}: none yet, the first run makes it")]
-    from nemo_runspec.artifacts import ArtifactStore
-
-    names = ArtifactStore(root).names()
-    return [passed("artifact store", f"{root}{origin}: {len(names)} artifacts")]
+    if not store.exists():
+        return [passed("artifact store", f"{store.location}{origin}: none yet, the first run makes it{_MORE}")]
+    return [passed("artifact store", f"{store.location}{origin}: {len(store.names())} artifacts{_MORE}")]
 
 
 def check_profiles() -> list[Check]:

@@ -54,10 +54,13 @@ def list_(
 def show(run: str = RUN, as_json: bool = AS_JSON) -> None:
     """Show what a run was asked to do, how it stands, its stages, jobs and logs; the newest by default."""
     from nemotron.flows.run_list import describe_attempt, find_run, stages_of
+    from nemotron.tasks.frozen_refs import read_decisions
 
     found = find_run(home(), run)
     stages = stages_of(home(), found.run_id)
+    decisions = read_decisions(home(), found.run_id)
     record = run_record(found) | {
+        "references": [f"{decision.reference}={decision}" for decision in decisions],
         "stages": [
             {
                 "stage": stage.name,

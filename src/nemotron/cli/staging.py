@@ -68,7 +68,8 @@ def stage_run(request: RunRequest, home: Path) -> int:
     start = shlex.join([starter, str(folder / "job.sh")])
     if plan.profile.tunnel == "ssh" and plan.profile.host:
         start = shlex.join(["ssh", *login_options(plan.profile), plan.profile.host, start])
-        note = f"its inputs are read from {options.store_root}, which must be there under the same path"
+        how = "must be there under the same path" if options.store_path else "it must reach"
+        note = f"its inputs are read from {options.store_root}, which {how}"
         sys.stderr.write(f"note: {note}\n")
     sys.stdout.write(f"{folder}\n{start}\n")
     return 0

@@ -55,6 +55,7 @@ def kill_publisher(root: Path) -> dict[str, int]:
             publish(store, text="the first creates the store")
             die_before(step)
             store.materialize(publish(store, text=text))
+            store.add_note("mirrors/data", {"text": text})
             os._exit(0)
         _, status = os.waitpid(publisher, 0)
         store = ArtifactStore(root)
@@ -62,6 +63,7 @@ def kill_publisher(root: Path) -> dict[str, int]:
         assert find_garbage(store) == []
         assert list((root / "tmp").iterdir()) == []
         check_whole(store)
+        assert list(store.newest_note("mirrors/data") or ["text"]) == ["text"]
         if os.WIFEXITED(status):
             return {"kills": step - 1, "exit": os.WEXITSTATUS(status), "collected": collected}
     raise AssertionError("unreachable")
@@ -97,7 +99,7 @@ def kill_collector(root: Path) -> dict[str, int]:
 def publish_as(store: ArtifactStore, name: str, number: int) -> ArtifactRef:
     """Publish a content that goes by the number: one process's garbage is what another publishes."""
     text = str(number)
-    publisher = Publisher(store, store.root.parent / "sources")
+    publisher = Publisher(store, store.path.parent / "sources")
     return publisher({"a": text}, name=name, metadata={"text": text})
 
 
@@ -108,7 +110,7 @@ def of_now() -> int:
 
 def give_up(store: ArtifactStore, ref: ArtifactRef) -> None:
     """Remove all versions of the name, as somebody would by hand."""
-    shutil.rmtree(store.root / "artifacts" / ref.name)
+    shutil.rmtree(store.path / "artifacts" / ref.name)
 
 
 def seconds(duration_s: float) -> Iterator[int]:

@@ -1,21 +1,30 @@
-"""Several processes at one store: `python store_processes.py publish|kill|read STORE`.
+"""Several processes at one store: `python store_processes.py publish|kill|read|campaign STORE [SECONDS]`.
 
 They are forks of this one, so that they start within a moment of each other.
 """
 
+import ctypes
 import itertools
 import json
 import os
+import random
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from store_publisher import Publisher
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
+from nemo_runspec.artifacts.gc import collect_garbage, find_garbage
+from nemo_runspec.errors import ArtifactNotFound
 
 NUM_PROCESSES = 8
+NUM_KILLED = 12
+PR_SET_PDEATHSIG = 1
 NUM_EACH = 10
 
 
@@ -65,8 +74,84 @@ def read_at_once(root: Path) -> dict[str, str]:
     return {}
 
 
+def kill_at_random(root: Path, duration_s: float) -> dict[str, int]:
+    """Let many publish for so long, kill one after another and start a new one for it, while another process reads.
+
+    Fails unless all that was acknowledged is there, numbered without a gap and whole, before and after collecting what
+    the killed left.
+    """
+    acknowledged, stop = root.parent / "acknowledged", root.parent / "stop"
+    acknowledged.mkdir()
+    reader = fork(partial(read_newest, root, stop))
+    publishers = [fork(partial(publish_on, root, acknowledged / str(slot))) for slot in range(NUM_KILLED)]
+    choice, deadline, num_kills = random.Random(0), time.monotonic() + duration_s, 0
+    while time.monotonic() < deadline:
+        time.sleep(choice.uniform(0.001, 0.05))
+        slot = choice.randrange(NUM_KILLED)
+        kill(publishers[slot])
+        num_kills += 1
+        publishers[slot] = fork(partial(publish_on, root, acknowledged / str(slot)))
+    for publisher in publishers:
+        kill(publisher)
+    stop.touch()
+    _, status = os.waitpid(reader, 0)
+    assert status == 0
+    store = ArtifactStore(root)
+    check_whole(store)
+    told = dict(read_acknowledged(acknowledged))
+    kept = {ref.version: ref.metadata["text"] for ref in store.versions("data")}
+    assert told.items() <= kept.items()
+    collected = collect_garbage(store, wait_s=0)
+    assert find_garbage(store) == []
+    check_whole(store)
+    return {
+        "kills": num_kills,
+        "versions": len(kept),
+        "acknowledged": len(told),
+        "reads": int((root.parent / "reads").read_text()),
+        "collected": len(collected),
+    }
+
+
+def publish_on(root: Path, acknowledged: Path) -> None:
+    """Publish until killed; each version is written down, synced, once `publish` has returned it."""
+    store = ArtifactStore(root)
+    file = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in itertools.count():
+        text = f"{os.getpid()}-{number}"
+        ref = publish(store, text=text)
+        os.write(file, f"\n{json.dumps([ref.version, text])}\n".encode())
+        os.fsync(file)
+
+
+def read_acknowledged(directory: Path) -> Iterator[tuple[str, str]]:
+    """Version and text of each; the last line of a killed process may be torn."""
+    for path in directory.iterdir():
+        for line in path.read_text().splitlines():
+            with suppress(ValueError):
+                version, text = json.loads(line)
+                yield version, text
+
+
+def read_newest(root: Path, stop: Path) -> None:
+    """Read the newest version again and again; none may be torn, and none older than the one before."""
+    store = ArtifactStore(root)
+    newest = -1
+    for num_reads in itertools.count():
+        if stop.exists():
+            (root.parent / "reads").write_text(str(num_reads))
+            return
+        with suppress(ArtifactNotFound if newest < 0 else ()):
+            ref = store.resolve("data:latest")
+            assert store.record(ref).ref == ref
+            assert [entry.path for entry in store.manifest(ref).entries] == ["deep/a"]
+            store.verify(ref)
+            assert int(ref.version[1:]) >= newest
+            newest = int(ref.version[1:])
+
+
 def publish(store: ArtifactStore, *, text: str) -> ArtifactRef:
-    publisher = Publisher(store, store.root.parent / "sources")
+    publisher = Publisher(store, store.path.parent / "sources")
     return publisher({"deep/a": text}, metadata={"text": text}, aliases=["best"])
 
 
@@ -80,18 +165,36 @@ def check_whole(store: ArtifactStore) -> None:
 def fork_all(work: Callable[[int], None]) -> None:
     """Run `work(0)`, `work(1)`, … in processes of their own, all at once; fails if one of them fails."""
     reader, writer = os.pipe()
-    processes = []
-    for number in range(NUM_PROCESSES):
-        process = os.fork()
-        if process == 0:
-            os.close(writer)
-            os.read(reader, 1)  # returns when the parent closes its end
-            work(number)
-            os._exit(0)
-        processes.append(process)
+
+    def start(number: int) -> None:
+        os.close(writer)
+        os.read(reader, 1)  # returns when the parent closes its end
+        work(number)
+
+    processes = [fork(partial(start, number)) for number in range(NUM_PROCESSES)]
     os.close(writer)
     failed = [process for process in processes if os.waitpid(process, 0)[1] != 0]
     assert not failed
+
+
+def fork(work: Callable[[], None]) -> int:
+    """The id of a process of its own that does the work; its exit code is 0 if it did. It does not outlive this one."""
+    process = os.fork()
+    if process == 0:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    return process
+
+
+def kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    assert os.WIFSIGNALED(status)  # it did not end by itself
 
 
 def die_before(step: int) -> None:
@@ -105,7 +208,7 @@ def die_before(step: int) -> None:
     sys.addaudithook(on_event)
 
 
-PARTS = {"publish": publish_at_once, "kill": kill_at_each_step, "read": read_at_once}
+PARTS = {"publish": publish_at_once, "kill": kill_at_each_step, "read": read_at_once, "campaign": kill_at_random}
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(PARTS[sys.argv[1]](Path(sys.argv[2]))))
+    sys.stdout.write(json.dumps(PARTS[sys.argv[1]](Path(sys.argv[2]), *map(float, sys.argv[3:]))))

@@ -52,7 +52,7 @@ class Publisher:
 
 def objects(store: ArtifactStore) -> list[Path]:
     """The files that hold contents."""
-    return [path for path in (store.root / "objects").rglob("*") if path.is_file()]
+    return [path for path in (store.path / "objects").rglob("*") if path.is_file()]
 
 
 def overwrite(path: Path, content: bytes) -> None:

@@ -74,7 +74,7 @@ def test_a_quick_check_does_not_read_what_is_kept(publish: Publisher, store: Art
 def test_a_quick_check_reads_a_referenced_file_that_was_touched(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"deep/a": "hello"}, policy="reference")
     flip(content_of(store, ref))
-    with pytest.raises(ArtifactCorrupted, match=r"data:v0: deep/a: expected sha256:.*, got sha256:"):
+    with pytest.raises(ArtifactCorrupted, match=r"data:v0: deep/a: expected blake3:.*, got blake3:"):
         store.verify(ref, "stat")
 
 
@@ -134,7 +134,7 @@ def test_a_file_gone_from_where_it_was_set_out_is_set_out_again(
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_list_of_files_is_found(damage: Damage, publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "hello"})
-    damage(next((store.root / "manifests").rglob("*.json")))
+    damage(next((store.path / "manifests").rglob("*.json")))
     with pytest.raises(ArtifactCorrupted, match=f"data:v0: manifest: expected sha256:.*, got .*; {NEXT}"):
         store.verify(ref, "stat")
 
@@ -144,7 +144,7 @@ def test_publishing_again_mends_a_damaged_list_of_files(
     damage: Damage, publish: Publisher, store: ArtifactStore
 ) -> None:
     ref = publish({"a": "hello"})
-    damage(next((store.root / "manifests").rglob("*.json")))
+    damage(next((store.path / "manifests").rglob("*.json")))
     publish({"a": "hello"})
     store.verify(ref)
 
@@ -152,7 +152,7 @@ def test_publishing_again_mends_a_damaged_list_of_files(
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"ref": 1}'])
 def test_a_damaged_record_is_found(content: bytes, publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "hello"})
-    overwrite(store.root / "artifacts" / "data" / "versions" / "v0.json", content)
+    overwrite(store.path / "artifacts" / "data" / "versions" / "v0.json", content)
     with pytest.raises(ArtifactCorrupted, match=f"data:v0: .*/v0.json is not a version record; {NEXT}"):
         store.resolve("data")
 
@@ -160,13 +160,13 @@ def test_a_damaged_record_is_found(content: bytes, publish: Publisher, store: Ar
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"{}"])
 def test_a_damaged_alias_is_found(content: bytes, publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "hello"}, aliases=["best"])
-    overwrite(store.root / "artifacts" / "data" / "aliases" / "best" / "v0.json", content)
+    overwrite(store.path / "artifacts" / "data" / "aliases" / "best" / "v0.json", content)
     with pytest.raises(ArtifactCorrupted, match=r"data:best: .*/v0.json is not an alias; set it again"):
         store.resolve("data:best")
 
 
 def test_setting_a_damaged_alias_again_mends_it(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "hello"}, aliases=["best"])
-    overwrite(store.root / "artifacts" / "data" / "aliases" / "best" / "v0.json", b"")
+    overwrite(store.path / "artifacts" / "data" / "aliases" / "best" / "v0.json", b"")
     store.set_alias(ref, "best")
     assert store.resolve("data:best") == ref

@@ -125,4 +125,4 @@ def test_a_refused_path_leaves_no_version(publish: Publisher, store: ArtifactSto
     (directory / "z").symlink_to("nowhere")
     with pytest.raises(ArtifactError):
         publish_path(store, directory)
-    assert (store.names(), list((store.root / "tmp").iterdir())) == ([], [])
+    assert (store.names(), list((store.path / "tmp").iterdir())) == ([], [])

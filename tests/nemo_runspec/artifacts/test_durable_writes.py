@@ -1,48 +1,78 @@
-import hashlib
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from nemo_runspec.artifacts.durable import commit_next, ensure_directory, list_numbers, place, scratch_directory
-from nemo_runspec.artifacts.hashing import canonical_json, copy_and_digest, digest_bytes, digest_file
+from nemo_runspec.artifacts.digests import digest_file
+from nemo_runspec.artifacts.durable import ensure_directory, link_new, place, scratch_directory
+from nemo_runspec.artifacts.hashing import canonical_json, copy_and_digest
+from nemo_runspec.artifacts.numbered import commit_next, list_numbers
+from nemo_runspec.artifacts.posix_backend import PosixBackend
 
 DAY_S = 24 * 3600
 
 
-def test_numbers_are_listed_in_order(tmp_path: Path) -> None:
-    (tmp_path / "v10.json").touch()
-    (tmp_path / "v9.json").touch()
-    (tmp_path / "v0.json").touch()
-    assert list_numbers(tmp_path) == [0, 9, 10]
+def commit_text(backend: PosixBackend, render: Callable[[int], bytes] = lambda number: str(number).encode()) -> int:
+    with backend.writing() as writer:
+        return commit_next(backend, writer, "numbered", render)
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> PosixBackend:
+    (tmp_path / "numbered").mkdir()
+    return PosixBackend(tmp_path)
+
+
+def test_numbers_are_listed_in_order(backend: PosixBackend) -> None:
+    (backend.path / "numbered" / "v10.json").touch()
+    (backend.path / "numbered" / "v9.json").touch()
+    (backend.path / "numbered" / "v0.json").touch()
+    assert list_numbers(backend, "numbered") == [0, 9, 10]
 
 
 @pytest.mark.parametrize("name", ["v01.json", "v1.json.x", "x", "v-1.json", "v1", "V1.json"])
-def test_what_is_not_numbered_is_not_listed(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).touch()
-    assert list_numbers(tmp_path) == []
+def test_what_is_not_numbered_is_not_listed(name: str, backend: PosixBackend) -> None:
+    (backend.path / "numbered" / name).touch()
+    assert list_numbers(backend, "numbered") == []
 
 
-def test_a_directory_that_is_not_there_has_no_numbers(tmp_path: Path) -> None:
-    assert list_numbers(tmp_path / "none") == []
+def test_a_directory_that_is_not_there_has_no_numbers(backend: PosixBackend) -> None:
+    assert list_numbers(backend, "none") == []
 
 
-def test_the_next_number_follows_the_highest(tmp_path: Path) -> None:
-    (tmp_path / "numbered").mkdir()
-    (tmp_path / "numbered" / "v4.json").touch()
-    assert commit_next(tmp_path / "numbered", lambda number: str(number).encode(), scratch=tmp_path) == 5
-    assert (tmp_path / "numbered" / "v5.json").read_text() == "5"
+def test_a_directory_on_a_disk_that_is_away_is_not_taken_for_empty(backend: PosixBackend) -> None:
+    (backend.path / "away").symlink_to("not-mounted")
+    with pytest.raises(FileNotFoundError):
+        list_numbers(backend, "away")
 
 
-def test_a_number_taken_meanwhile_is_passed_over(tmp_path: Path) -> None:
+def test_the_first_number_is_0(tmp_path: Path) -> None:
+    assert commit_text(PosixBackend(tmp_path / "new")) == 0
+
+
+def test_the_next_number_follows_the_highest(backend: PosixBackend) -> None:
+    (backend.path / "numbered" / "v4.json").touch()
+    assert commit_text(backend) == 5
+    assert (backend.path / "numbered" / "v5.json").read_text() == "5"
+
+
+def test_a_number_taken_meanwhile_is_passed_over(backend: PosixBackend) -> None:
     def render(number: int) -> bytes:
-        (tmp_path / "numbered" / "v0.json").touch()  # as a faster writer would
+        (backend.path / "numbered" / "v0.json").touch()  # as a faster writer would
         return str(number).encode()
 
-    assert commit_next(tmp_path / "numbered", render, scratch=tmp_path) == 1
-    assert (tmp_path / "numbered" / "v1.json").read_text() == "1"
+    assert commit_text(backend, render) == 1
+    assert (backend.path / "numbered" / "v1.json").read_text() == "1"
+
+
+def test_a_name_that_is_taken_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("first")
+    (tmp_path / "new").write_text("second")
+    assert not link_new(tmp_path / "new", tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "first"
 
 
 def test_what_is_placed_is_read_only(tmp_path: Path) -> None:
@@ -92,8 +122,7 @@ def test_a_copy_is_digested_as_it_is_written(content: bytes, tmp_path: Path) -> 
     (tmp_path / "source").write_bytes(content)
     digest, size = copy_and_digest(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == content
-    assert (digest, size) == ("sha256:" + hashlib.sha256(content).hexdigest(), len(content))
-    assert digest == digest_bytes(content) == digest_file(tmp_path / "target")
+    assert (digest, size) == (digest_file(tmp_path / "target"), len(content))
 
 
 def test_a_copy_overwrites_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from nemo_runspec.errors import ArtifactCorrupted, StoreError
 
 def give_up(store: ArtifactStore, ref: ArtifactRef) -> Path:
     """Remove the version's record; it returns the path, which is gone."""
-    path = store.root / "artifacts" / ref.name / "versions" / f"{ref.version}.json"
+    path = store.path / "artifacts" / ref.name / "versions" / f"{ref.version}.json"
     path.unlink()
     return path
 
@@ -50,18 +51,18 @@ def test_what_another_version_refers_to_as_well_stays(publish: Publisher, store:
 
 def test_what_killed_processes_left_goes_at_any_age(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
-    (store.root / "tmp" / "killed" / "deep").mkdir(parents=True)
-    (store.root / "tmp" / "killed" / "deep" / "half").write_text("half")
+    (store.path / "tmp" / "killed" / "deep").mkdir(parents=True)
+    (store.path / "tmp" / "killed" / "deep" / "half").write_text("half")
     assert [(garbage.kind, garbage.num_bytes) for garbage in collect_garbage(store, wait_s=0)] == [("leftover", 4)]
-    assert list((store.root / "tmp").iterdir()) == []
+    assert list((store.path / "tmp").iterdir()) == []
 
 
 def test_bytes_are_those_that_get_free(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x" * 1000})
     store.materialize(ref)
-    os.link(objects(store)[0], store.root.parent / "mine")
+    os.link(objects(store)[0], store.path.parent / "mine")
     give_up(store, ref)
-    manifest = store.root / "manifests"
+    manifest = store.path / "manifests"
     freed = sum(path.stat().st_size for path in manifest.rglob("*.json"))
     assert sum(garbage.num_bytes for garbage in find_garbage(store)) == freed
 
@@ -73,12 +74,43 @@ def test_a_checkout_and_its_object_count_once(publish: Publisher, store: Artifac
     assert [garbage.num_bytes for garbage in find_garbage(store) if garbage.kind != "manifest"] == [1000, 0]
 
 
+def age(path: Path, age_s: float) -> None:
+    os.utime(path, (time.time() - age_s,) * 2)
+
+
+def test_only_what_is_older_than_the_grace_period_is_garbage(publish: Publisher, store: ArtifactStore) -> None:
+    give_up(store, publish({"a": "old", "b": "young"}))
+    old, young = sorted(objects(store), key=lambda path: len(path.read_text()))
+    age(old, 101)
+    age(young, 50)
+    found = collect_garbage(store, wait_s=0, grace_s=100)
+    assert [Path(store.location, garbage.key) for garbage in found] == [old]
+    assert objects(store) == [young]
+
+
+def test_an_old_content_that_a_new_version_refers_to_stays(publish: Publisher, store: ArtifactStore) -> None:
+    give_up(store, publish({"a": "x"}))
+    age(objects(store)[0], 1000)
+    ref = publish({"a": "x"}, name="again")
+    assert collect_garbage(store, wait_s=0, grace_s=100) == []
+    store.verify(ref)
+
+
+@pytest.mark.parametrize("key", ["mirrors/wandb/data/v0", f"attest/{'0' * 64}"])
+def test_notes_stay_even_if_the_version_goes(key: str, publish: Publisher, store: ArtifactStore) -> None:
+    ref = publish({"a": "x"})
+    store.add_note(key, {"number": 1})
+    give_up(store, ref)
+    assert {garbage.kind for garbage in collect_garbage(store, wait_s=0)} == {"object", "manifest"}
+    assert store.newest_note(key) == {"number": 1}
+
+
 def test_looking_changes_nothing(publish: Publisher, store: ArtifactStore) -> None:
     give_up(store, publish({"a": "x"}))
-    (store.root / "gc.lock").unlink()
-    before = tree(store.root)
+    (store.path / "gc.lock").unlink()
+    before = tree(store.path)
     assert find_garbage(store) != []
-    assert tree(store.root) == before
+    assert tree(store.path) == before
 
 
 @pytest.mark.parametrize("work", [find_garbage, lambda store: collect_garbage(store, wait_s=0)])
@@ -113,7 +145,7 @@ def test_referenced_files_are_never_touched(publish: Publisher, store: ArtifactS
 @pytest.mark.parametrize("content", [b"", b"{}", b"{", b"\xff"], ids=repr)
 def test_a_record_that_cannot_be_read_stops_it(content: bytes, publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x"})
-    path = store.root / "artifacts" / "data" / "versions" / "v0.json"
+    path = store.path / "artifacts" / "data" / "versions" / "v0.json"
     overwrite(path, content)
     give_up(store, publish({"a": "y"}, name="gone"))
     with pytest.raises(ArtifactCorrupted, match=rf"{ref}: {path} is not a version record; .*; nothing was deleted: "):
@@ -129,7 +161,7 @@ def test_a_record_that_is_a_broken_link_stops_it(publish: Publisher, store: Arti
 
 def test_a_manifest_that_cannot_be_read_stops_it(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
-    shutil.rmtree(store.root / "manifests")
+    shutil.rmtree(store.path / "manifests")
     with pytest.raises(
         ArtifactCorrupted, match=r"data:v0: manifest: expected .*, got no such file .*; nothing was del"
     ):
@@ -140,17 +172,17 @@ def test_a_manifest_that_cannot_be_read_stops_it(publish: Publisher, store: Arti
 @pytest.mark.parametrize("part", ["artifacts", "artifacts/data", "artifacts/data/versions"])
 def test_records_on_a_disk_that_is_away_stop_it(part: str, publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
-    (store.root / part).rename(store.root.parent / "disk")
-    (store.root / part).symlink_to(store.root.parent / "not-mounted")
-    with pytest.raises(StoreError, match=rf"looking for garbage failed \({store.root}/{part}\): No such file"):
+    (store.path / part).rename(store.path.parent / "disk")
+    (store.path / part).symlink_to(store.path.parent / "not-mounted")
+    with pytest.raises(StoreError, match=rf"looking for garbage failed \({store.path}/{part}\): No such file"):
         collect_garbage(store, wait_s=0)
     assert len(objects(store)) == 1
 
 
 def test_records_behind_a_link_count(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x"})
-    (store.root / "artifacts").rename(store.root.parent / "disk")
-    (store.root / "artifacts").symlink_to(store.root.parent / "disk")
+    (store.path / "artifacts").rename(store.path.parent / "disk")
+    (store.path / "artifacts").symlink_to(store.path.parent / "disk")
     assert collect_garbage(store, wait_s=0) == []
     store.verify(ref)
 
@@ -160,34 +192,34 @@ def test_a_part_behind_a_link_is_left_alone_and_told(part: str, publish: Publish
     ref = publish({"a": "x"})
     store.materialize(ref)
     give_up(store, ref)
-    disk = store.root.parent / "disk"
-    (store.root / part).rename(disk)
+    disk = store.path.parent / "disk"
+    (store.path / part).rename(disk)
     (disk / "left").mkdir()
-    (store.root / part).symlink_to(disk)
+    (store.path / part).symlink_to(disk)
     before = tree(disk)
     collect_garbage(store, wait_s=0)
     assert tree(disk) == before
-    assert linked_parts(store) == [store.root / part]
+    assert linked_parts(store) == [store.path / part]
 
 
 def test_a_link_among_the_leftovers_goes_but_not_what_it_leads_to(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
-    mine = store.root.parent / "mine"
+    mine = store.path.parent / "mine"
     mine.mkdir()
     (mine / "a").write_text("x")
-    (store.root / "tmp" / "link").symlink_to(mine)
-    (store.root / "tmp" / "half").mkdir()
-    (store.root / "tmp" / "half" / "link").symlink_to(mine)
+    (store.path / "tmp" / "link").symlink_to(mine)
+    (store.path / "tmp" / "half").mkdir()
+    (store.path / "tmp" / "half" / "link").symlink_to(mine)
     collect_garbage(store, wait_s=0)
-    assert list((store.root / "tmp").iterdir()) == []
+    assert list((store.path / "tmp").iterdir()) == []
     assert (mine / "a").exists()
 
 
 def test_files_that_are_not_the_stores_stay(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
-    for place in ("objects", "objects/sha256", "manifests/sha256", "artifacts", "artifacts/data", "."):
-        (store.root / place / "README").write_text("mine")
-    (store.root / "checkouts" / "mine").mkdir(parents=True)
+    for place in ("objects", "objects/blake3", "manifests/sha256", "artifacts", "artifacts/data", "."):
+        (store.path / place / "README").write_text("mine")
+    (store.path / "checkouts" / "mine").mkdir(parents=True)
     assert collect_garbage(store, wait_s=0) == []
 
 

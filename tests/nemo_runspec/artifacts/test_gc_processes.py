@@ -46,7 +46,7 @@ def test_a_publisher_that_takes_too_long_is_named(publish: Publisher, store: Art
         store._writing("publishing"),
         pytest.raises(
             StoreError,
-            match=rf"^artifact store {store.root}: still being written by process {os.getpid()} on \S+ after waiting "
+            match=rf"^artifact store {store.path}: still being written by process {os.getpid()} on \S+ after waiting "
             r"0\.1 s; nothing was deleted; wait for that to end, or wait longer with --wait-s$",
         ),
     ):
@@ -56,7 +56,7 @@ def test_a_publisher_that_takes_too_long_is_named(publish: Publisher, store: Art
 def test_another_collector_at_work_is_named(publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "x"})
     with (
-        hold_exclusive(store.root, wait_s=0),
+        hold_exclusive(store.path, wait_s=0),
         pytest.raises(StoreError, match="another garbage collection is still at work after waiting 0 s"),
     ):
         collect_garbage(store, wait_s=0)
@@ -68,8 +68,8 @@ def test_many_publish_at_once(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_a_link_is_refused(publish: Publisher, store: ArtifactStore, tmp_path: Path) -> None:
-    store.root.mkdir()
-    (store.root / "gc.lock").symlink_to(tmp_path / "elsewhere")
+    store.path.mkdir()
+    (store.path / "gc.lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match=r"publishing data failed \(.*gc\.lock\)"):
         publish({"a": "x"})
     assert not (tmp_path / "elsewhere").exists()

@@ -17,7 +17,7 @@ def edges(store: ArtifactStore, ref: ArtifactRef) -> list[str]:
 
 
 def lose(store: ArtifactStore, ref: ArtifactRef) -> None:
-    (store.root / "artifacts" / ref.name / "versions" / f"{ref.version}.json").unlink()
+    (store.path / "artifacts" / ref.name / "versions" / f"{ref.version}.json").unlink()
 
 
 @pytest.fixture

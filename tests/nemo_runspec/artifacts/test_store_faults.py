@@ -37,7 +37,8 @@ def test_an_unknown_format_is_told(content: bytes, tmp_path: Path) -> None:
         ArtifactStore(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/format.json: format ")
     assert str(caught.value).endswith(
-        " is not supported; allowed: {'format': 1, 'hash': 'sha256'}; use another NEMOTRON_STORE"
+        " is not supported; allowed: {'format': 1, 'hash': 'blake3'} or {'format': 1, 'hash': 'sha256'}; "
+        "use another NEMOTRON_STORE"
     )
     assert "\n" not in str(caught.value)
 
@@ -51,25 +52,25 @@ def test_an_unknown_home_directory_is_told() -> None:
 def test_a_file_where_a_part_of_the_store_should_be_is_told(
     part: str, publish: Publisher, store: ArtifactStore
 ) -> None:
-    store.root.mkdir()
-    (store.root / part).write_text("")
-    with pytest.raises(StoreError, match=f"^artifact store {store.root}: .* failed .*{part}.*; {USE_ANOTHER}$"):
+    store.path.mkdir()
+    (store.path / part).write_text("")
+    with pytest.raises(StoreError, match=f"^artifact store {store.path}: .* failed .*{part}.*; {USE_ANOTHER}$"):
         publish({"a": "x"})
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(store: ArtifactStore) -> None:
-    store.root.mkdir()
-    (store.root / "tmp").write_text("")
+    store.path.mkdir()
+    (store.path / "tmp").write_text("")
     with pytest.raises(
-        StoreError, match=rf"{store.root}: writing to it failed \({store.root}/tmp\): File exists; make"
+        StoreError, match=rf"{store.path}: writing to it failed \({store.path}/tmp\): File exists; make"
     ):
         store.check_writable()
 
 
 def test_a_file_where_versions_should_be_is_told(store: ArtifactStore) -> None:
-    (store.root / "artifacts" / "data").mkdir(parents=True)
-    (store.root / "artifacts" / "data" / "versions").write_text("")
-    with pytest.raises(StoreError, match=f"artifact store {store.root}: listing versions failed .*; {USE_ANOTHER}"):
+    (store.path / "artifacts" / "data").mkdir(parents=True)
+    (store.path / "artifacts" / "data" / "versions").write_text("")
+    with pytest.raises(StoreError, match=f"artifact store {store.path}: listing versions failed .*; {USE_ANOTHER}"):
         store.resolve("data")
 
 
@@ -96,7 +97,7 @@ def test_a_store_that_cannot_be_written_is_told(mount_disk: Callable[[str], Path
     store.check_writable()
     mount_disk("remount,ro")
     with pytest.raises(
-        StoreError, match=f"{store.root}: writing to it failed .*: Read-only file system; {USE_ANOTHER}"
+        StoreError, match=f"{store.path}: writing to it failed .*: Read-only file system; {USE_ANOTHER}"
     ):
         store.check_writable()
 
@@ -104,13 +105,13 @@ def test_a_store_that_cannot_be_written_is_told(mount_disk: Callable[[str], Path
 def test_a_place_where_no_store_can_be_created_is_told(mount_disk: Callable[[str], Path]) -> None:
     store = ArtifactStore(mount_disk("size=1m") / "store")
     mount_disk("remount,ro")
-    with pytest.raises(StoreError, match=f"{store.root}: writing to it failed: Read-only file system; {USE_ANOTHER}"):
+    with pytest.raises(StoreError, match=f"{store.path}: writing to it failed: Read-only file system; {USE_ANOTHER}"):
         store.check_writable()
 
 
 def test_a_file_system_without_hard_links_is_told(publish: Publisher, store: ArtifactStore, small_disk: Path) -> None:
-    store.root.mkdir()
-    (store.root / "artifacts").symlink_to(small_disk)
+    store.path.mkdir()
+    (store.path / "artifacts").symlink_to(small_disk)
     with pytest.raises(StoreError, match=r"this file system makes no hard links .*; set NEMOTRON_STORE to a directory"):
         publish({"a": "x"})
     assert store.names() == []

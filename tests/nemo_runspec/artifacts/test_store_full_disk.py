@@ -27,13 +27,13 @@ def fill(disk: Path) -> Path:
 
 
 def left_in_tmp(store: ArtifactStore) -> list[Path]:
-    return list((store.root / "tmp").iterdir())
+    return list((store.path / "tmp").iterdir())
 
 
 def test_an_artifact_that_does_not_fit_is_refused(publish_small: Publisher) -> None:
     with pytest.raises(
         StoreError,
-        match=rf"^artifact store {publish_small.store.root}: disk full while publishing data: \d+ bytes free; nothing "
+        match=rf"^artifact store {publish_small.store.path}: disk full while publishing data: \d+ bytes free; nothing "
         "was published; free some space or set NEMOTRON_STORE to a directory on another disk$",
     ):
         publish_small({"a": TOO_BIG})
@@ -86,7 +86,7 @@ def test_an_alias_stays_what_it_was(publish_small: Publisher, small_disk: Path) 
 def test_a_full_disk_is_found_before_the_work(
     publish_small: Publisher, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NEMOTRON_STORE", str(publish_small.store.root))
+    monkeypatch.setenv("NEMOTRON_STORE", str(publish_small.store.path))
     fill(small_disk)
     with pytest.raises(StoreError, match="disk full while writing to it: 0 bytes free"):
         setup_artifact_tracking({})

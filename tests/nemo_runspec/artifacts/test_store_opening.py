@@ -9,7 +9,7 @@ from store_publisher import Publisher
 from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import ArtifactNotFound, StoreError
 
-FORMAT = b'{"format":1,"hash":"sha256"}'
+FORMAT = b'{"format":1,"hash":"blake3"}'
 
 
 def test_opening_and_reading_creates_nothing(tmp_path: Path) -> None:
@@ -33,17 +33,17 @@ def test_the_first_to_write_creates_the_store(
     create: Callable[[ArtifactStore, Publisher], None], store: ArtifactStore, publish: Publisher
 ) -> None:
     create(store, publish)
-    assert (store.root / "format.json").read_bytes() == FORMAT
+    assert (store.path / "format.json").read_bytes() == FORMAT
 
 
 def test_a_store_of_another_format_made_since_it_was_opened_is_refused(
     store: ArtifactStore, publish: Publisher
 ) -> None:
-    store.root.mkdir()
-    (store.root / "format.json").write_text('{"format": 2}')
+    store.path.mkdir()
+    (store.path / "format.json").write_text('{"format": 2}')
     with pytest.raises(StoreError, match=r"format.json: format \{'format': 2\} is not supported"):
         publish({"a": "x"})
-    assert (store.root / "format.json").read_text() == '{"format": 2}'
+    assert (store.path / "format.json").read_text() == '{"format": 2}'
 
 
 def test_aliases_are_told_with_what_they_mean_now(store: ArtifactStore, publish: Publisher) -> None:

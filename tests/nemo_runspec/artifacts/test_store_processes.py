@@ -4,14 +4,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from store_processes import NUM_EACH, NUM_PROCESSES
 
 from nemo_runspec.artifacts import ArtifactStore
 
 
-def run_processes(part: str, root: Path) -> dict[str, Any]:
+def run_processes(part: str, root: Path, *more: str) -> dict[str, Any]:
     script = Path(__file__).with_name("store_processes.py")
-    done = subprocess.run([sys.executable, script, part, root], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, script, part, root, *more], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -36,3 +37,14 @@ def test_a_publisher_killed_at_any_step_leaves_the_store_whole(tmp_path: Path) -
 
 def test_readers_at_once_all_find_the_files(tmp_path: Path) -> None:
     assert run_processes("read", tmp_path / "store") == {}
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "num_kills"), [("2", 10), pytest.param("60", 300, marks=pytest.mark.slow)], ids=["slice", "campaign"]
+)
+def test_publishers_killed_at_random_lose_nothing_acknowledged_and_tear_nothing(
+    duration_s: str, num_kills: int, tmp_path: Path
+) -> None:
+    answer = run_processes("campaign", tmp_path / "store", duration_s)
+    assert answer["kills"] >= num_kills
+    assert min(answer["acknowledged"], answer["reads"], answer["collected"]) > 0

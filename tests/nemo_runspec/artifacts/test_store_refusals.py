@@ -8,12 +8,12 @@ from store_publisher import Publisher
 from nemo_runspec.artifacts import ArtifactStore
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFound, RunspecError
 
-BAD_NAMES = ["", " ", "a b", "../x", "a/b", ".hidden", "-x", "é", "a\n", "$(x)", "x" * 129]
+BAD_NAMES = ["", " ", "a b", "../x", ".hidden", "-x", "é", "a\n", "$(x)", "x" * 129]
 
 
 def assert_nothing_published(store: ArtifactStore) -> None:
     assert store.names() == []
-    assert not (store.root / "tmp").exists() or list((store.root / "tmp").iterdir()) == []
+    assert not (store.path / "tmp").exists() or list((store.path / "tmp").iterdir()) == []
 
 
 def test_an_unknown_name_is_told_with_the_closest(publish: Publisher, store: ArtifactStore) -> None:
@@ -22,7 +22,7 @@ def test_an_unknown_name_is_told_with_the_closest(publish: Publisher, store: Art
     with pytest.raises(ArtifactNotFound) as caught:
         store.resolve("nano3-stf")
     assert str(caught.value) == (
-        f"no artifact 'nano3-stf' in {store.root}; have: corpus, nano3-sft. Did you mean 'nano3-sft'?"
+        f"no artifact 'nano3-stf' in {store.path}; have: corpus, nano3-sft. Did you mean 'nano3-sft'?"
     )
 
 
@@ -37,7 +37,7 @@ def test_an_unknown_alias_is_told_with_the_closest(publish: Publisher, store: Ar
     with pytest.raises(ArtifactNotFound) as caught:
         store.resolve("data:bset")
     assert str(caught.value) == (
-        f"artifact 'data' has no version or alias 'bset' in {store.root}; have: v0 to v1, latest, best. "
+        f"artifact 'data' has no version or alias 'bset' in {store.path}; have: v0 to v1, latest, best. "
         "Did you mean 'best'?"
     )
 
@@ -56,13 +56,13 @@ def test_a_wrong_type_is_told_with_those_of_the_right_one(publish: Publisher, st
         store.resolve("data", "SFTDataArtifact")
 
 
-@pytest.mark.parametrize("reference", [*BAD_NAMES, "a:", ":v0", "a:b:c", "art://", "http://a", "a:v 1", "art://a/b:v0"])
+@pytest.mark.parametrize("reference", [*BAD_NAMES, "a:", ":v0", "a:b:c", "art://", "http://a", "a:v 1", "a/b/c/d"])
 def test_a_malformed_reference_is_refused(reference: str, store: ArtifactStore) -> None:
     with pytest.raises(ArtifactError, match=r"is malformed; give NAME, NAME:vN, NAME:ALIAS or NAME:latest"):
         store.resolve(reference)
 
 
-@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("name", [*BAD_NAMES, "a/b"])
 def test_a_malformed_name_is_refused(name: str, publish: Publisher, store: ArtifactStore) -> None:
     with pytest.raises(ArtifactError, match=r"artifact name .* is malformed; use up to 128 letters"):
         publish({"a": "x"}, name=name)
@@ -89,7 +89,7 @@ def test_metadata_that_cannot_be_kept_is_refused(value: Any, publish: Publisher,
 
 def test_an_input_that_the_store_lacks_is_refused(publish: Publisher, store: ArtifactStore, tmp_path: Path) -> None:
     foreign = Publisher(ArtifactStore(tmp_path / "other"), tmp_path / "sources")({"a": "x"}, name="corpus")
-    with pytest.raises(ArtifactNotFound, match=f"corpus:v0 is not in {store.root}; have: none; rerun the stage"):
+    with pytest.raises(ArtifactNotFound, match=f"corpus:v0 is not in {store.path}; have: none; rerun the stage"):
         publish({"a": "y"}, inputs=[foreign])
     assert_nothing_published(store)
 
@@ -97,14 +97,14 @@ def test_an_input_that_the_store_lacks_is_refused(publish: Publisher, store: Art
 def test_a_reference_with_another_digest_is_refused(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x"})
     other = ref.model_copy(update={"digest": "sha256:" + "0" * 64})
-    with pytest.raises(ArtifactCorrupted, match=f"data:v0: expected {other.digest}, got {ref.digest} in {store.root}"):
+    with pytest.raises(ArtifactCorrupted, match=f"data:v0: expected {other.digest}, got {ref.digest} in {store.path}"):
         store.record(other)
 
 
 @pytest.mark.parametrize("method", ["materialize", "verify", "record", "lineage"])
 def test_a_version_that_is_not_there_is_refused(method: str, publish: Publisher, store: ArtifactStore) -> None:
     absent = publish({"a": "x"}).model_copy(update={"version": "v5"})
-    with pytest.raises(ArtifactNotFound, match=f"data:v5 is not in {store.root}; have: data; rerun the stage"):
+    with pytest.raises(ArtifactNotFound, match=f"data:v5 is not in {store.path}; have: data; rerun the stage"):
         getattr(store, method)(absent)
 
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def in_stage(store: ArtifactStore, publish: Publisher, monkeypatch: pytest.Monke
     """What a stage named `sft` puts into the environment of its script."""
     publish({"a": "x"}, name="base")
     publish({"a": "x"}, name="chats")
-    monkeypatch.setenv("NEMOTRON_STORE", str(store.root))
+    monkeypatch.setenv("NEMOTRON_STORE", str(store.path))
     monkeypatch.setenv("NEMOTRON_RUN_ID", "run-7")
     monkeypatch.setenv("NEMOTRON_STAGE", "sft")
     monkeypatch.setenv("NEMOTRON_FINGERPRINT", "abc")
@@ -81,13 +83,75 @@ def test_by_hand_nobody_in_particular_made_it(output: Path) -> None:
     assert (producer.run_id, producer.stage, producer.fingerprint) == ("by-hand", "by-hand", "")
 
 
-def test_by_hand_inputs_come_from_the_run_section(
-    publish: Publisher, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+SCRIPT = """
+# /// script
+# [tool.runspec]
+# artifacts.inputs = { model = "ModelArtifact" }
+# ///
+import json, sys
+from pathlib import Path
+from nemo_runspec.artifacts import setup_artifact_tracking
+from nemo_runspec.script import load_train_config, run_script
+def main(path: Path) -> None:
+    config = load_train_config(path)
+    inputs = setup_artifact_tracking(config).inputs
+    print(json.dumps({"inputs": {slot: str(ref) for slot, ref in inputs.items()}, "config": config}))
+run_script(main)
+"""
+
+
+def run_by_hand(folder: Path, config: str) -> subprocess.CompletedProcess[str]:
+    """A script that declares the slot `model`, started by a person with that config."""
+    (folder / "train.py").write_text(SCRIPT.lstrip())
+    (folder / "train.yaml").write_text(config)
+    command = [sys.executable, "train.py", "--config", "train.yaml"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_by_hand_inputs_are_what_is_in_the_slots_that_the_script_declares(
+    publish: Publisher, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish({"a": "x"}, name="base")
-    monkeypatch.setenv("NEMOTRON_STORE", str(store.root))
-    tracking = setup_artifact_tracking({"run": {"model": "base", "env": {"a": "b"}, "n": 1}})
-    assert {slot: str(ref) for slot, ref in tracking.inputs.items()} == {"model": "base:v0"}
+    publish({"a": "x"}, name="base", type="ModelArtifact")
+    monkeypatch.setenv("NEMOTRON_STORE", str(store.path))
+    run = {"model": "base", "note": "08:00:00", "host": "host:8080", "x": "team/x:latest", "n": 1}
+    done = run_by_hand(tmp_path, json.dumps({"run": run}))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"inputs": {"model": "base:v0"}, "config": {"run": run}}
+
+
+def test_by_hand_what_the_config_looked_into_is_what_is_recorded(
+    publish: Publisher, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish({"a": "x"}, name="base", type="ModelArtifact")
+    monkeypatch.setenv("NEMOTRON_STORE", str(store.path))
+    done = run_by_hand(tmp_path, "run: {model: base}\nversion: ${art:model,version}\n")
+    assert json.loads(done.stdout)["config"] == {"run": {"model": "base:v0"}, "version": "v0"}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("run: {model: [base]}", "run.model = ['base'] is a list; expected text, NAME:VERSION of an artifact, ModelA"),
+        ("run: {model: 3}", "run.model = 3 is a number; expected text"),
+        ("run: {model: 'a b'}", "artifact reference 'a b' is malformed"),
+        ("run: {model: chats}", "chats: chats:v0 is a SFTDataArtifact, expected ModelArtifact; of that type: none"),
+        ("run: {model: team/p/base}", "team/p/base:latest is one of W&B: no API key for W&B server http"),
+    ],
+)
+def test_by_hand_a_slot_that_cannot_be_used_is_refused_before_the_work(
+    config: str, said: str, publish: Publisher, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish({"a": "x"}, name="chats", type="SFTDataArtifact")
+    monkeypatch.setenv("NEMOTRON_STORE", str(store.path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    done = run_by_hand(tmp_path, config)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"error: {said}" in done.stderr
+
+
+def test_a_process_that_is_no_script_declares_nothing() -> None:
+    assert setup_artifact_tracking({"run": {"model": "base", "note": "08:00:00"}}).inputs == {}
 
 
 @pytest.mark.parametrize("config", [{}, {"run": None}, {"run": {}}])
@@ -100,8 +164,8 @@ def test_an_empty_variable_is_as_good_as_none(variable: str, monkeypatch: pytest
     without = setup_artifact_tracking({})
     monkeypatch.setenv(f"NEMOTRON_{variable}", "")
     tracking = setup_artifact_tracking({})
-    assert (tracking.store.root, tracking.run_id, tracking.stage, tracking.output_name) == (
-        without.store.root,
+    assert (tracking.store.path, tracking.run_id, tracking.stage, tracking.output_name) == (
+        without.store.path,
         "by-hand",
         "by-hand",
         None,

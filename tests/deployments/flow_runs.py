@@ -1,0 +1,40 @@
+"""Deployments of the trivial flows, and their runs, by the API."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from team_server import TeamServer, wait_until
+
+HERE = Path(__file__).resolve().parent
+
+
+def deploy(team: TeamServer, flow: str, *, pool: str = "nemotron") -> str:
+    """The id of the deployment of one of the trivial flows, made now or before."""
+    flow_id = team.ask("flows/", {"name": flow.replace("_", "-")})["id"]
+    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(HERE)}}
+    made = team.ask(
+        "deployments/",
+        {
+            "name": "test",
+            "flow_id": flow_id,
+            "work_pool_name": pool,
+            "entrypoint": f"trivial_flows.py:{flow}",
+            "pull_steps": [step],
+        },
+    )
+    return str(made["id"])
+
+
+def start(team: TeamServer, deployment: str, parameters: Mapping[str, Any]) -> str:
+    """The id of a new run of the deployment."""
+    made = team.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})
+    return str(made["id"])
+
+
+def state(team: TeamServer, run: str) -> str:
+    return str(team.ask(f"flow_runs/{run}")["state_type"])
+
+
+def wait_for_state(team: TeamServer, run: str, wanted: str) -> None:
+    wait_until(lambda: state(team, run) == wanted, timeout_s=120)

@@ -1,0 +1,117 @@
+"""`nemotron worker`: it starts flow runs, and they outlive it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from flow_runs import deploy, start, state, wait_for_state
+from team_server import TeamServer, nemotron, program_pid, wait_until
+
+NAME = "tester"
+Run = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "env.toml").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(team: TeamServer, project: Path) -> Run:
+    """Runs `nemotron worker WORDS --name tester` in the project."""
+    env = team.env | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    return lambda *words: nemotron("worker", *words, "--name", NAME, cwd=project, **env)
+
+
+@pytest.fixture
+def worker(run: Run, project: Path) -> Iterator[Path]:
+    """The folder of a worker in the background."""
+    done = run("--detach")
+    assert done.returncode == 0, done.stderr
+    yield project / ".nemotron" / "workers" / NAME
+    run("stop")
+
+
+@pytest.fixture
+def ready_worker(team: TeamServer, worker: Path) -> Path:
+    """The worker's folder, once there is the pool that deployments need."""
+    by_name = {"work_pools": {"name": {"any_": ["nemotron"]}}}
+    wait_until(lambda: team.ask("work_pools/filter", by_name), timeout_s=120)
+    return worker
+
+
+def logged(team: TeamServer, flow_run: str) -> list[str]:
+    by_run = {"logs": {"flow_run_id": {"any_": [flow_run]}}}
+    return [line["message"] for line in team.ask("logs/filter", by_run)]
+
+
+def test_a_killed_worker_costs_nothing(team: TeamServer, ready_worker: Path, tmp_path: Path) -> None:
+    go_on, begun, second = tmp_path / "go-on", tmp_path / "begun", tmp_path / "second"
+    long = start(team, deploy(team, "wait_for"), {"path": str(go_on), "begun": str(begun)})
+    wait_until(begun.exists, timeout_s=120)
+
+    os.kill(program_pid(ready_worker, "worker"), signal.SIGKILL)
+
+    next_one = start(team, deploy(team, "note"), {"path": str(second)})
+    wait_for_state(team, next_one, "COMPLETED")
+    assert second.read_text() == "done"
+    assert state(team, long) == "RUNNING"
+    go_on.touch()
+    wait_for_state(team, long, "COMPLETED")
+    wait_until(lambda: "job 4711: RUNNING" in logged(team, next_one))
+
+
+def test_a_stopped_worker_leaves_its_flow_runs_running_and_names_them(
+    team: TeamServer, run: Run, ready_worker: Path, tmp_path: Path
+) -> None:
+    go_on, begun = tmp_path / "go-on", tmp_path / "begun"
+    flow_run = start(team, deploy(team, "wait_for"), {"path": str(go_on), "begun": str(begun)})
+    wait_until(begun.exists, timeout_s=120)
+    assert f"worker {NAME} runs; flow runs: 1\n" in run("status").stdout
+
+    said = run("stop").stdout
+
+    assert said == f"stopped\nflow runs that go on without it: {flow_run}\n"
+    assert run("status").returncode == 1
+    assert program_pid(ready_worker, "worker") == 0
+    go_on.touch()
+    wait_for_state(team, flow_run, "COMPLETED")
+
+
+@pytest.mark.usefixtures("ready_worker")
+def test_a_run_that_a_killed_worker_had_taken_and_not_started_is_started_by_the_next(
+    team: TeamServer, run: Run, tmp_path: Path
+) -> None:
+    run("stop")
+    path = tmp_path / "file"
+    flow_run = start(team, deploy(team, "note"), {"path": str(path)})
+    # What Prefect's worker asks for before it starts the process.
+    team.ask(f"flow_runs/{flow_run}/set_state", {"state": {"type": "PENDING"}})
+    team.ask(f"flow_runs/{flow_run}/labels", {"prefect.worker.name": NAME}, method="PATCH")
+
+    run("--detach")
+
+    wait_for_state(team, flow_run, "COMPLETED")
+
+
+def test_a_second_worker_of_the_same_name_is_not_started(run: Run, worker: Path) -> None:
+    before = program_pid(worker, "worker")
+    assert run("--detach").returncode == 0
+    assert program_pid(worker, "worker") == before
+
+
+def test_a_worker_without_a_server_is_refused_in_a_line(project: Path) -> None:
+    done = nemotron("worker", cwd=project)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no Prefect API is configured; ")
+
+
+def test_a_worker_with_a_wrong_password_is_refused_in_a_line(team: TeamServer, project: Path) -> None:
+    done = nemotron("worker", "--detach", cwd=project, **team.env | {"PREFECT_API_AUTH_STRING": "a:b"})
+    assert done.returncode == 2
+    assert done.stderr == f"error: Prefect API {team.api_url} answered 401 Unauthorized\n"

@@ -1,0 +1,158 @@
+"""What waits for a server, and in which order: read from the store alone, without W&B."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mirrored_store import CHAIN, MirroredStore
+from wandb_server.server import WandbServerProcess
+
+from nemo_runspec.artifacts import ArtifactRef
+from nemo_runspec.mirror.outbox import Outbox, find_servers, pending, read_outbox
+from nemo_runspec.mirror.pins import WandbPin, add_pin, find_pin
+from nemo_runspec.mirror.server import WandbServer
+from nemo_runspec.mirror.wanted import want
+
+NOWHERE = WandbServerProcess(url="http://localhost:1", key="k" * 40, entity="us")
+ELSEWHERE = WandbServer(base_url="https://elsewhere.example")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> MirroredStore:
+    return MirroredStore(folder=tmp_path, server=NOWHERE, project="p")
+
+
+def pin_of(ref: ArtifactRef, server: str = NOWHERE.url) -> WandbPin:
+    return WandbPin(server=server, qualified_name=f"us/p/{ref}", digest="d")
+
+
+def waiting(mirror: MirroredStore) -> list[str]:
+    return [str(record.ref) for record in pending(mirror.store, mirror.wandb)]
+
+
+def outbox(mirror: MirroredStore, *only: ArtifactRef) -> Outbox:
+    return read_outbox(mirror.store, mirror.wandb, only=only)
+
+
+def test_nothing_waits_in_a_store_that_is_not_there(mirror: MirroredStore) -> None:
+    assert waiting(mirror) == []
+    assert not mirror.folder.joinpath("store").exists()
+
+
+def test_what_was_published_without_a_target_does_not_wait(mirror: MirroredStore) -> None:
+    mirror.publish("data", mirrored=False)
+    assert waiting(mirror) == []
+
+
+def test_inputs_wait_before_what_was_made_from_them(mirror: MirroredStore) -> None:
+    data = mirror.publish("z-data")
+    model = mirror.publish("m-model", inputs=[data])
+    mirror.publish("a-eval", inputs=[model, data])
+    assert waiting(mirror) == ["z-data:v0", "m-model:v0", "a-eval:v0"]
+
+
+def test_older_versions_of_a_name_wait_before_newer_ones(mirror: MirroredStore) -> None:
+    versions = [mirror.publish("data") for _ in range(11)]
+    mirror.publish("a-model", inputs=[versions[10]])
+    assert waiting(mirror) == [*map(str, versions), "a-model:v0"]
+
+
+def test_a_pinned_version_waits_no_more(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    mirror.publish("model", inputs=[data])
+    add_pin(mirror.store, data, pin_of(data))
+    assert waiting(mirror) == ["model:v0"]
+
+
+def test_a_pin_on_another_server_does_not_count(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    add_pin(mirror.store, data, pin_of(data, server=ELSEWHERE.base_url))
+    assert waiting(mirror) == ["data:v0"]
+
+
+def test_there_is_a_pin_for_each_server(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    here, there = pin_of(data), pin_of(data, server=ELSEWHERE.base_url)
+    for pin in (pin_of(data), there, here):
+        add_pin(mirror.store, data, pin)
+    assert find_pin(mirror.store, data, mirror.wandb) == here
+    assert find_pin(mirror.store, data, ELSEWHERE) == there
+
+
+def test_an_input_without_a_target_goes_where_its_consumer_goes_under_its_own_run(mirror: MirroredStore) -> None:
+    data = mirror.publish("data", mirrored=False, stage="prepare")
+    model = mirror.publish("model", inputs=[data])
+    found, _ = outbox(mirror, model).waiting
+    assert found.ref == data
+    assert (found.target.entity, found.target.project, found.target.base_url) == ("us", "p", NOWHERE.url)
+    assert (found.target.run_id, found.target.group, found.target.job_type) == ("run-1-prepare", "run-1", "prepare")
+
+
+def test_a_version_that_was_asked_for_later_waits(mirror: MirroredStore) -> None:
+    data = mirror.publish("data", mirrored=False)
+    want(mirror.store, data, mirror.target("sft"))
+    assert waiting(mirror) == ["data:v0"]
+
+
+def test_only_the_asked_for_and_what_it_was_made_from_wait(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    other, model = mirror.publish("other"), mirror.publish("model", inputs=[data])
+    assert [str(found.ref) for found in outbox(mirror, model).waiting] == ["data:v0", "model:v0"]
+    assert [str(found.ref) for found in outbox(mirror, other).waiting] == ["other:v0"]
+
+
+def test_an_input_that_the_store_lacks_holds_up_nothing(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    mirror.publish("model", inputs=[data])
+    (mirror.folder / "store" / "artifacts" / "data" / "versions" / "v0.json").unlink()
+    assert waiting(mirror) == ["model:v0"]
+
+
+def test_a_damaged_record_is_told_and_holds_up_nothing_else(mirror: MirroredStore) -> None:
+    for name in ("data", "other"):
+        mirror.publish(name)
+    record = mirror.folder / "store" / "artifacts" / "data" / "versions" / "v0.json"
+    record.chmod(0o644)
+    record.write_text("{")
+    found = read_outbox(mirror.store, mirror.wandb)
+    assert [str(one.ref) for one in found.waiting] == ["other:v0"]
+    assert list(found.damaged) == ["data:v0"]
+
+
+def test_a_damaged_pin_is_told(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    mirror.store.add_note("mirrors/wandb/data/v0", {"server": "x"})
+    (why,) = outbox(mirror, data).damaged.values()
+    assert why == f"data:v0: the note mirrors/wandb/data/v0 in {mirror.store.location} is no pin; remove it"
+
+
+def test_the_servers_are_those_of_the_targets(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    plain = mirror.publish("plain", mirrored=False)
+    assert find_servers(mirror.store) == find_servers(mirror.store, [data]) == [NOWHERE.url]
+    assert find_servers(mirror.store, [plain]) == []
+
+
+def test_a_slash_at_the_end_of_the_url_makes_no_difference(mirror: MirroredStore) -> None:
+    slashed = MirroredStore(
+        folder=mirror.folder, server=WandbServerProcess(url=NOWHERE.url + "/", key="k" * 40), project="p"
+    )
+    slashed.publish("data")
+    assert waiting(mirror) == ["data:v0"]
+
+
+def test_a_chain_waits_in_the_order_of_its_making(mirror: MirroredStore) -> None:
+    mirror.publish_chain()
+    found = waiting(mirror)
+    assert [
+        found.index(f"{name}:v0") > max([found.index(f"{one}:v0") for one in needed], default=-1)
+        for name, needed, _ in CHAIN
+    ] == [True] * 6
+
+
+def test_metrics_that_the_server_lacks_wait(mirror: MirroredStore) -> None:
+    metrics = mirror.folder / "metrics.jsonl"
+    metrics.write_text(json.dumps({"step": 1, "loss": 2.0, "time": 0.0}) + "\n")
+    mirror.publish("data", metrics=metrics)
+    mirror.publish("data", metrics=metrics)
+    assert list(read_outbox(mirror.store, mirror.wandb).metrics) == ["metrics of data:v0"]
