@@ -166,7 +166,7 @@ def check_saveable(name: str, *, url: str, overwrite: bool) -> None:
 
 
 @contextmanager
-def prefect_client(url: str) -> Iterator[SyncPrefectClient]:
+def prefect_client(url: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Iterator[SyncPrefectClient]:
     """A client of the server at `url` that waits seconds, not minutes; within the block Prefect itself uses it too.
 
     Raises:
@@ -174,7 +174,7 @@ def prefect_client(url: str) -> Iterator[SyncPrefectClient]:
     """
     settings = {
         PREFECT_API_URL: url,
-        PREFECT_API_REQUEST_TIMEOUT: ANSWER_TIMEOUT_S,
+        PREFECT_API_REQUEST_TIMEOUT: timeout_s,
         PREFECT_CLIENT_MAX_RETRIES: RETRIES,
     }
     try:

@@ -23,8 +23,10 @@ def prefect_api_url() -> str | None:
     return _setting("PREFECT_API_URL")
 
 
-def ask_prefect(path: str, question: Mapping[str, Any] | None = None, *, url: str) -> Any:
-    """The answer of the API at `url` to one GET, or to one POST of the question, within `ANSWER_TIMEOUT_S`.
+def ask_prefect(
+    path: str, question: Mapping[str, Any] | None = None, *, url: str, timeout_s: float = ANSWER_TIMEOUT_S
+) -> Any:
+    """The answer of the API at `url` to one GET, or to one POST of the question, within that time.
 
     Raises:
         RequirementError: no answer in that time, or not one in JSON.
@@ -33,17 +35,17 @@ def ask_prefect(path: str, question: Mapping[str, Any] | None = None, *, url: st
         raise RequirementError(f"Prefect API {url}: expected http://HOST:PORT/api; correct PREFECT_API_URL")
     answers: list[Any] = []
     # Looking up a host's name may take minutes, and nothing bounds it.
-    thread = threading.Thread(target=_ask, args=(path, question, url, answers), daemon=True)
+    thread = threading.Thread(target=_ask, args=(path, question, url, timeout_s, answers), daemon=True)
     thread.start()
-    thread.join(ANSWER_TIMEOUT_S)
+    thread.join(timeout_s)
     if not answers:
-        raise RequirementError(f"Prefect API {url} does not answer within {ANSWER_TIMEOUT_S:g} s")
+        raise RequirementError(f"Prefect API {url} does not answer within {timeout_s:g} s")
     if isinstance(answers[0], Exception):
         raise RequirementError(f"Prefect API {url} {_describe(answers[0])}") from answers[0]
     return answers[0]
 
 
-def _ask(path: str, question: Mapping[str, Any] | None, url: str, answers: list[Any]) -> None:
+def _ask(path: str, question: Mapping[str, Any] | None, url: str, timeout_s: float, answers: list[Any]) -> None:
     import urllib.request  # 40 ms
 
     try:
@@ -53,7 +55,7 @@ def _ask(path: str, question: Mapping[str, Any] | None, url: str, answers: list[
         )
         if authorization := _authorization():
             request.add_unredirected_header("Authorization", authorization)  # it must not reach another host
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as response:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             answers.append(json.load(response))
     except Exception as error:  # handed to the thread that asked
         answers.append(error)

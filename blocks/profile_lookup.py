@@ -20,7 +20,15 @@ from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
 from nemo_runspec.profiles import Profile, parse_profile
 from nemotron.blocks.prefect_api import prefect_api_url
 
-__all__ = ["FoundProfile", "find_profile", "load_profile", "locate_profile", "prefect_api_url", "profile_names"]
+__all__ = [
+    "FoundProfile",
+    "fill_in",
+    "find_profile",
+    "load_profile",
+    "locate_profile",
+    "prefect_api_url",
+    "profile_names",
+]
 
 LOCAL = "local"
 """The profile that there always is: this machine, as without a profile."""
@@ -86,7 +94,7 @@ def load_profile(name: str, env_file: Path | None = None) -> Profile:
     """
     origin = f"{find_env_file(env_file) or FILE_NAME}: profile {name!r}"
     table = OmegaConf.to_container(load_env_profile(name, env_file), resolve=False)
-    return parse_profile(_fill_in(table, origin), origin=origin)
+    return parse_profile(fill_in(table, origin), origin=origin)
 
 
 def _read_block(name: str, url: str) -> tuple[Profile | None, list[str]]:
@@ -114,11 +122,12 @@ def _not_found(
     return f"profile {name!r} not found: {told}; {toml}.{guess} Add it to {path or FILE_NAME} as a table [{name}]"
 
 
-def _fill_in(value: Any, origin: str) -> Any:
+def fill_in(value: Any, origin: str) -> Any:
+    """The value with each `${oc.env:NAME}` in it replaced; `origin` begins the message where it cannot be."""
     if isinstance(value, dict):
-        return {key: _fill_in(item, origin) for key, item in value.items()}
+        return {key: fill_in(item, origin) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill_in(item, origin) for item in value]
+        return [fill_in(item, origin) for item in value]
     if not isinstance(value, str):
         return value
 

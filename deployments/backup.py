@@ -13,7 +13,7 @@ from pathlib import Path
 from nemo_runspec.errors import ConfigError, RequirementError
 from nemotron.deployments.background import owned, owner
 from nemotron.deployments.database import Database, find_database
-from nemotron.deployments.postgres import program_environment
+from nemotron.deployments.postgres_programs import program_environment
 from nemotron.deployments.secrets_file import FILE_NAME, ServerSecrets, load_secrets
 from nemotron.deployments.server_process import prepare_secrets
 from nemotron.deployments.supervisor import LOGS_NAME

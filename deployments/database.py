@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from nemo_runspec.errors import ConfigError
-from nemotron.deployments.postgres import Cluster, find_cluster, find_programs
+from nemotron.deployments.postgres import Cluster, find_cluster
+from nemotron.deployments.postgres_programs import find_programs
 from nemotron.deployments.program import Program
 from nemotron.deployments.secrets_file import ServerSecrets
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nemo_runspec.errors import RequirementError
+from nemotron.deployments.postgres_programs import find_programs, program_environment
 from nemotron.deployments.program import Program, user_options
 
 DATABASE = "prefect"
@@ -26,8 +26,6 @@ UNPRIVILEGED_USER = "postgres"
 MAX_SOCKET_PATH = 107  # unix(7): sun_path has 108 bytes
 SOCKET_NAME = ".s.PGSQL.5432"
 MAX_CONNECTIONS = 200
-_DEBIAN = Path("/usr/lib/postgresql")
-_INSTALL = "install PostgreSQL 14 or later (Debian: apt-get install postgresql), or give --database-url"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +67,8 @@ class Cluster:
         Raises:
             RequirementError: PostgreSQL says no.
         """
-        for path in (self.folder, self.socket_folder):
-            path.mkdir(mode=0o700, exist_ok=True)
-            self._give_away(path)
+        self._make(self.folder)
+        self._make(self.socket_folder)
         if self.data.exists():
             return
         partial = self.folder / "data.partial"
@@ -131,6 +128,19 @@ class Cluster:
         if done.returncode:
             raise RequirementError(f"{command[0]} in {self.folder}: {' '.join(done.stderr.split())[-1000:]}")
 
+    def _make(self, path: Path) -> None:
+        """Have a directory for the cluster's user alone; where all may write, somebody else may have made it."""
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            found, owner = path.stat(), pwd.getpwnam(self.user).pw_uid if self.user else os.geteuid()
+            if found.st_uid != owner or found.st_mode & 0o022:
+                raise RequirementError(
+                    f"{path}: belongs to another user, or others may write in it; remove it"
+                ) from None
+        else:
+            self._give_away(path)
+
     def _give_away(self, path: Path) -> None:
         if self.user is not None:
             entry = pwd.getpwnam(self.user)
@@ -147,40 +157,6 @@ def find_cluster(folder: Path, password: str) -> Cluster:
     version_file = folder / "data" / "PG_VERSION"
     version = version_file.read_text(encoding="ascii").strip() if version_file.exists() else None
     return Cluster(folder=folder, programs=find_programs(version), password=password, user=user)
-
-
-def find_programs(version: str | None = None) -> Path:
-    """Where PostgreSQL's programs are, of that major version or the newest: on PATH, or where Debian has them.
-
-    Raises:
-        RequirementError: nowhere.
-    """
-    on_path = shutil.which("postgres")
-    folders = [Path(on_path).resolve().parent] if on_path else []
-    folders += sorted(_DEBIAN.glob("*/bin"), key=lambda path: -int(re.sub(r"\D", "", path.parent.name) or 0))
-    folders = [folder for folder in folders if (folder / "initdb").exists()]
-    if not folders:
-        raise RequirementError(f"no PostgreSQL on PATH or in {_DEBIAN}/*/bin; {_INSTALL}")
-    if version is None:
-        return folders[0]
-    found = {_major_version(folder): folder for folder in reversed(folders)}
-    if version not in found:
-        raise RequirementError(
-            f"this database is of PostgreSQL {version}; have: {', '.join(sorted(found))}. Install {version}, or take a "
-            "backup with it and restore that into a new directory"
-        )
-    return found[version]
-
-
-def program_environment() -> dict[str, str]:
-    """This process's environment without what libpq would take from it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C.UTF-8"}
-
-
-def _major_version(folder: Path) -> str:
-    done = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\) (\d+)", done.stdout)
-    return found[1] if found else ""
 
 
 def _unprivileged_user(folder: Path) -> str:

@@ -75,6 +75,7 @@ def worker_environment(environ: Mapping[str, str], logging_path: Path) -> dict[s
     return {
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_SETTINGS_PATH": str(logging_path),
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         **environ,
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(dict.fromkeys(loggers)),
     }

@@ -23,7 +23,7 @@ def start_worker(folder: Path, options: WorkerOptions) -> None:
     Raises:
         RequirementError: no server is configured or it does not answer; the worker's process has ended at once.
     """
-    ask_prefect("work_pools/filter", {"limit": 1}, url=check_client())
+    ask_prefect("work_pools/filter", {"limit": 1}, url=check_client(), timeout_s=START_TIMEOUT_S)
     if owner(folder) is not None:
         return
     log_path = folder / LOGS_NAME / "supervisor.log"

@@ -21,7 +21,7 @@ from nemotron.blocks.profile_lookup import prefect_api_url
 from nemotron.flows.chain import Pipeline
 from nemotron.flows.embedded_server import check_server, embedded_server
 from nemotron.flows.nano3_stages import STAGES
-from nemotron.flows.pipelines import new_pipeline, run_flow, walk
+from nemotron.flows.pipelines import check_shown, new_pipeline, run_flow, walk
 from nemotron.flows.runs import (
     CANCELLED,
     LOCK_VARIABLE,
@@ -45,6 +45,9 @@ stages: {", ".join(STAGES)}
 Artifacts, checkpoints, logs and reports lie under .nemotron/ of the current directory. A second run reuses every stage
 whose settings, code and inputs are unchanged, and continues an interrupted one from its last checkpoint.
 """
+
+
+OWN_LOGGERS = ("nemo_runspec", "nemotron")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -178,6 +181,7 @@ def run_or_follow(
     run_id = request.run_id
     if not plain and needs_prefect(request):
         require_prefect()
+        check_shown(request)
     pipeline = new_pipeline(request, plain=plain, project_dir=home.parent)
     save_request(home, request)
     with driving(home, run_id) as lock:
@@ -256,12 +260,12 @@ class CurrentStderr(logging.StreamHandler[TextIO]):
 
 
 def show_job_states() -> None:
-    """Print what our own code logs, one line a change of state."""
+    """Print what our own code logs, one line a change of state; handlers that Prefect gave our loggers stay."""
     handler = CurrentStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    for name in ("nemo_runspec", "nemotron"):
+    for name in OWN_LOGGERS:
         logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
+        logger.handlers[:] = [handler, *(it for it in logger.handlers if not isinstance(it, logging.StreamHandler))]
         logger.setLevel(logging.INFO)
         logger.propagate = False
 
@@ -269,9 +273,16 @@ def show_job_states() -> None:
 def prefect_settings(home: Path) -> dict[str, str]:
     """Environment defaults for Prefect: quiet, state under the project unless the user has a Prefect of their own.
 
-    This command tells of each failure itself, in a line; Prefect would add its traceback.
+    This command tells of each failure itself, in a line; Prefect would add its traceback. What our code logs within a
+    flow run goes to the server, too.
     """
-    settings = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+    settings = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(OWN_LOGGERS),
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    }
     if not (Path.home() / ".prefect" / "profiles.toml").exists():
         settings["PREFECT_HOME"] = str((home / "prefect").absolute())
     return settings

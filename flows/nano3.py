@@ -20,6 +20,7 @@ from nemo_runspec.errors import StageCancelled
 from nemotron.flows.approval import approved
 from nemotron.flows.cancellation import cancel_jobs
 from nemotron.flows.chain import Pipeline
+from nemotron.flows.concurrency_slot import keep_slot
 from nemotron.flows.nano3_stages import new_pipeline, run_chain
 from nemotron.flows.parameters import ConfigName, StageName, StageParameters, chain_parameters, what_runs
 from nemotron.flows.report import try_report
@@ -36,7 +37,7 @@ def run_name() -> str:
     return "-".join(part for part in parts if part)
 
 
-@flow(name="nano3", flow_run_name=run_name, on_cancellation=[cancel_jobs])
+@flow(name="nano3", flow_run_name=run_name, on_running=[keep_slot], on_cancellation=[cancel_jobs])
 def nano3(
     config: ConfigName = "tiny",
     profile: str | None = None,

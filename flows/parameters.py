@@ -11,20 +11,40 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nemo_runspec.config.secret_overrides import SECRET_OVERRIDE
 from nemo_runspec.errors import ConfigError
 
 ConfigName = Literal["tiny", "default"]
 StageName = Literal["data_prep_pretrain", "pretrain", "data_prep_sft", "sft", "data_prep_rl", "rl"]
 
-Override = Annotated[str, Field(pattern=r"^\+?[A-Za-z_][^=]*=", examples=["train.train_iters=50"])]
+SHOWN_TO_ALL = (
+    "is named like a secret, and parameters are shown to all on the server; put it into env_vars of the profile's "
+    "block, or give ${oc.env:NAME} for a variable where the stage runs"
+)
+
+# `not` is for the server alone: refused there, it is not stored. Pydantic, which our own command uses, knows no `not`.
+Override = Annotated[
+    str,
+    Field(
+        pattern=r"^\+?[A-Za-z_][^=]*=",
+        examples=["train.train_iters=50"],
+        json_schema_extra={"not": {"pattern": SECRET_OVERRIDE}},
+    ),
+]
 # sbatch(1) --time
 Duration = Annotated[str, Field(pattern=r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$", examples=["04:00:00"])]
+
+
+def _keep_order(schema: dict[str, Any]) -> None:
+    """Prefect's form sorts by `position`; without it PostgreSQL's order is shown, which is by the length of names."""
+    for position, field in enumerate(schema["properties"].values()):
+        field["position"] = position
 
 
 class StageParameters(BaseModel):
     """One stage of the chain."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_keep_order)
 
     enabled: bool = Field(
         default=True, description="Run it; else what the others need of it is the newest that there is"
@@ -32,7 +52,9 @@ class StageParameters(BaseModel):
     config: str | None = Field(
         default=None, description="A config of this stage's own: a name, or the path of a YAML file on the worker"
     )
-    overrides: list[Override] = Field(default=[], description="Settings of this stage, as train.train_iters=50")
+    overrides: list[Override] = Field(
+        default=[], description="Settings of this stage, as train.train_iters=50; no secrets, all can read them"
+    )
     nodes: int | None = Field(default=None, ge=1, description="Number of nodes, instead of the profile's")
     time: Duration | None = Field(default=None, description="Time limit of each of its jobs, as 04:00:00")
 

@@ -6,9 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nemo_runspec.config.secret_overrides import find_secrets
+from nemo_runspec.errors import ConfigError
+from nemotron.blocks.profile_lookup import prefect_api_url
 from nemotron.flows import nano3_stages
 from nemotron.flows.chain import Pipeline, check_all, check_run_id
-from nemotron.flows.parameters import form_parameters
+from nemotron.flows.parameters import SHOWN_TO_ALL, form_parameters
 from nemotron.flows.runs import RunRequest
 from nemotron.tasks.stage_options import StageOptions
 
@@ -49,6 +52,14 @@ def build_pipeline(request: RunRequest, *, plain: bool = False, project_dir: Pat
         ),
         overrides={name: request.overrides},
     )
+
+
+def check_shown(request: RunRequest) -> None:
+    """Raise ConfigError for an override that holds a secret where a server would show it to all."""
+    if prefect_api_url() is None:
+        return
+    for key in find_secrets(request.overrides):
+        raise ConfigError(f"override {key}: {SHOWN_TO_ALL}")
 
 
 def walk(request: RunRequest, pipeline: Pipeline) -> None:

@@ -7,7 +7,7 @@ import html
 import importlib.util
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,13 @@ from nemotron.flows.run_facts import (
     COLUMNS,
     JOB_COLUMNS,
     Curve,
+    changes_of,
     find_curves,
     find_pins,
     job_rows,
     read_sample,
+    result_commands,
+    run_url,
     stage_row,
     web_url,
 )
@@ -116,6 +119,8 @@ def render_html(pipeline: Pipeline, store: ArtifactStore, pictures: dict[str, by
     results, last = pipeline.results, last_artifact(pipeline)
     stages = html_table(COLUMNS, [stage_row(result) for result in results])
     jobs = html_table(JOB_COLUMNS, rows) if (rows := job_rows(results)) else ""
+    logs = [f"# {result.stage}\n{commands}" for result in results if (commands := result_commands(result))]
+    blocks = html_blocks({**changes_of(results, store), **({"Logs": logs} if logs else {})})
     curves = base64.b64encode(pictures.get(CURVES_PNG, b"")).decode()
     image = f'<img alt="curves" src="data:image/png;base64,{curves}">' if curves else ""
     text = html.escape(lineage_text(store, last)) if last else ""
@@ -124,7 +129,7 @@ def render_html(pipeline: Pipeline, store: ArtifactStore, pictures: dict[str, by
     return (
         f"<!doctype html><meta charset=utf-8><title>nano3 run</title><style>{STYLE}</style>"
         f"<h1>nano3 {html.escape(pipeline.options.config)} – {html.escape(pipeline.options.run_id)}</h1>"
-        f"{stages}{wandb_table(pipeline, store)}{jobs}{image}"
+        f"{stages}{wandb_table(pipeline, store)}{jobs}{image}{blocks}"
         f"<h2>Lineage</h2><figure>{pictures.get(LINEAGE_SVG, b'').decode()}</figure><pre>{text}</pre>"
         f"{f'<h2>A sample, before and after RL</h2><dl>{said}</dl>' if said else ''}"
     )
@@ -135,13 +140,20 @@ def wandb_table(pipeline: Pipeline, store: ArtifactStore) -> str:
     rows = [
         (
             html.escape(result.stage),
-            html_link(pin.run_url, pin.run_path),
-            html_link(pin.artifact_url, pin.qualified_name),
+            html_link(pin.run_url, pin.run_path) if pin else html_link(run_url(result), None),
+            html_link(pin.artifact_url, pin.qualified_name) if pin else "",
         )
         for result, pin in zip(pipeline.results, find_pins(pipeline.results, store), strict=True)
-        if pin
+        if pin or run_url(result)
     ]
     return html_rows(("stage", "W&amp;B run", "W&amp;B artifact"), rows) if rows else ""
+
+
+def html_blocks(blocks: Mapping[str, Sequence[str]]) -> str:
+    """Each title with its lines below it, as they are."""
+    return "".join(
+        f"<h2>{html.escape(title)}</h2><pre>{html.escape(chr(10).join(lines))}</pre>" for title, lines in blocks.items()
+    )
 
 
 def html_link(url: str | None, text: str | None) -> str:

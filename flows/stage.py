@@ -18,9 +18,10 @@ from nemotron.tasks.stage_tasks import runner, single_stage
 
 
 def run_name() -> str:
-    """`<recipe>-<stage>-<config>-<run id>`."""
-    parameters = runtime.flow_run.parameters
-    return f"{parameters['recipe'].replace('/', '-')}-{parameters['config']}-{parameters['run_id']}"
+    """What runs, where, and the run's id: `<recipe>-<stage>-<config>-<profile>-<run id>`."""
+    of = runtime.flow_run.parameters
+    parts = [of["recipe"].replace("/", "-"), Path(of["config"]).stem, of.get("profile"), of["run_id"]]
+    return "-".join(part for part in parts if part)
 
 
 @flow(name="stage", flow_run_name=run_name, validate_parameters=False, on_cancellation=[cancel_jobs])

@@ -1,41 +1,50 @@
 """What a run shows of itself in Prefect's UI: a page for each stage and one for the whole run, with its lineage.
 
-The picture is part of the page, as a data URI, so that a browser on any machine shows it. Nothing here fails a run:
-what cannot be shown is warned of.
+Nothing here fails a run: what cannot be shown is warned of.
 """
 
 from __future__ import annotations
 
-import base64
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.context import FlowRunContext
+from pathlib import Path
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, lineage_text
 from nemo_runspec.artifacts.lineage_svg import render_svg
-from nemo_runspec.mirror.pins import WandbPin
 from nemotron.flows.chain import Pipeline
+from nemotron.flows.live_page import DOT, draw, live_page
+from nemotron.flows.markdown_text import escape, fenced, link, picture, table
 from nemotron.flows.report import Report, draw_lineage
-from nemotron.flows.run_facts import COLUMNS, JOB_COLUMNS, find_pins, job_rows, stage_row, web_url
+from nemotron.flows.run_facts import (
+    COLUMNS,
+    JOB_COLUMNS,
+    changes_of,
+    find_pins,
+    job_rows,
+    result_commands,
+    run_url,
+    stage_row,
+    web_url,
+)
+from nemotron.flows.ui_page import UiPage
+from nemotron.tasks.live_metrics import LiveMetrics
 from nemotron.tasks.stage import StageResult, StageRunner
 from nemotron.tasks.stage_options import Stage, StageOptions
 
 logger = logging.getLogger(__name__)
 
 MAX_SVG_BYTES = 1_000_000  # of some 1,000 boxes; the page is sent to the server as a whole
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 _NOT_IN_A_KEY = re.compile(r"[^a-z0-9]+")
 
 
 def shown(run: StageRunner) -> StageRunner:
-    """As `run`, and what comes of it is shown."""
+    """As `run`, and how it goes and what comes of it is shown."""
 
     def run_and_show(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
-        result = run(stage, options, inputs)
+        with live_page(UiPage.of_this_run(_key("stage", stage.name)), stage.name, options):
+            result = run(stage, options, inputs)
         show_stage(result, options)
         return result
 
@@ -44,55 +53,65 @@ def shown(run: StageRunner) -> StageRunner:
 
 def show_stage(result: StageResult, options: StageOptions) -> None:
     """Show a stage of the flow run that goes on in this context; do nothing where there is none."""
-    with _warning_only(f"stage {result.stage}") as is_flow:
-        if not is_flow:
-            return
+    page = UiPage.of_this_run(_key("stage", result.stage))
+    if page is None:
+        return
+    with _warning_only(f"stage {result.stage}"):
         store = ArtifactStore(options.store_root)
-        create_markdown_artifact(
-            key=f"stage-{_key(result.stage)}",
-            markdown=stage_page(result, store),
-            description=f"{result.stage} of run {options.run_id}",
-        )
+        page.put(stage_page(result, store), description=_headline(result))
         (pin,) = find_pins([result], store)
-        if pin and (page := web_url(pin.run_url)):
-            create_link_artifact(
-                key=f"wandb-{_key(result.stage)}",
-                link=page,
-                link_text=pin.qualified_name,
-                description=f"{result.stage} of run {options.run_id} on W&B",
-            )
+        wandb = UiPage.of_this_run(_key("wandb", result.stage))
+        if wandb and pin and (url := web_url(pin.run_url)):
+            wandb.put(link(pin.qualified_name, url), description=f"{result.stage} on W&B")
 
 
 def show_pipeline(pipeline: Pipeline, report: Report | None) -> None:
     """Show the whole of the flow run that goes on in this context; do nothing where there is none."""
-    run_id = pipeline.options.run_id
-    with _warning_only(f"run {run_id}") as is_flow:
-        if is_flow:
-            page = pipeline_page(pipeline, ArtifactStore(pipeline.options.store_root), report)
-            create_markdown_artifact(key="pipeline", markdown=page, description=f"Run {run_id}")
+    page, run_id = UiPage.of_this_run("pipeline"), pipeline.options.run_id
+    if page is None:
+        return
+    with _warning_only(f"run {run_id}"):
+        text = pipeline_page(pipeline, ArtifactStore(pipeline.options.store_root), report)
+        last = [_headline(result) for result in pipeline.results[-1:]]
+        page.put(text, description=DOT.join([f"{len(pipeline.results)} stages", *last]))
 
 
 def stage_page(result: StageResult, store: ArtifactStore) -> str:
     """What a stage made, and of what, as Markdown."""
-    return _page([result], store, [])
+    metrics = LiveMetrics(path=Path(result.work_dir) / "metrics.jsonl")
+    metrics.look()
+    curve, url = draw(metrics), run_url(result)
+    details = [
+        picture(*curve) if curve else "",
+        f"W&B run: {link(url, url)}" if url else "",
+        fenced(commands) if (commands := result_commands(result)) else "",
+    ]
+    return _page([result], store, details)
 
 
 def pipeline_page(pipeline: Pipeline, store: ArtifactStore, report: Report | None) -> str:
     """Tables and lineage of a run, as Markdown."""
-    return _page(pipeline.results, store, [f"Report: {_escape(str(report.html_path))}"] if report else [])
+    return _page(pipeline.results, store, [f"Report: {escape(str(report.html_path))}"] if report else [])
 
 
-def _page(results: Sequence[StageResult], store: ArtifactStore, end: Sequence[str]) -> str:
-    parts = [_stage_table(results, store), _table(JOB_COLUMNS, job_rows(results))]
+def _page(results: Sequence[StageResult], store: ArtifactStore, details: Sequence[str]) -> str:
+    parts = [_stage_table(results, store), table(JOB_COLUMNS, job_rows(results)), *details]
+    for title, lines in changes_of(results, store).items():
+        parts += [f"## {escape(title)}", fenced("\n".join(lines))]
     if results and (last := results[-1].ref):
-        parts += [f"## Lineage of {_escape(str(last))}", _picture(last, store), _fenced(lineage_text(store, last))]
-    return "\n\n".join(part for part in (*parts, *end) if part)
+        parts += [f"## Lineage of {escape(str(last))}", _lineage(last, store), fenced(lineage_text(store, last))]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _picture(ref: ArtifactRef, store: ArtifactStore) -> str:
-    svg = render_svg(draw_lineage(ref, store)).encode()
-    data = base64.b64encode(svg).decode()
-    return f"![lineage](data:image/svg+xml;base64,{data})" if len(svg) <= MAX_SVG_BYTES else ""
+def _headline(result: StageResult) -> str:
+    _, seconds, metric, ref, made_by = stage_row(result)
+    made = f"reused {ref}, made by {made_by}" if result.reused else f"done in {seconds}{DOT}{ref}"
+    return DOT.join(filter(None, [f"{result.stage} {made}", metric]))
+
+
+def _lineage(ref: ArtifactRef, store: ArtifactStore) -> str:
+    svg = render_svg(draw_lineage(ref, store))
+    return picture("lineage", svg) if len(svg.encode()) <= MAX_SVG_BYTES else ""
 
 
 def _stage_table(results: Sequence[StageResult], store: ArtifactStore) -> str:
@@ -100,43 +119,20 @@ def _stage_table(results: Sequence[StageResult], store: ArtifactStore) -> str:
     rows = [stage_row(result) for result in results]
     pins = find_pins(results, store)
     if not any(pins):
-        return _table(COLUMNS, rows)
-    return _table((*COLUMNS, "W&B"), rows, last=[_link(pin) if pin else "" for pin in pins])
+        return table(COLUMNS, rows)
+    links = [link(pin.qualified_name, web_url(pin.artifact_url, pin.run_url)) if pin else "" for pin in pins]
+    return table((*COLUMNS, "W&B"), rows, last=links)
 
 
-def _link(pin: WandbPin) -> str:
-    page = web_url(pin.artifact_url, pin.run_url)
-    return f"[{_escape(pin.qualified_name)}](<{page}>)" if page else _escape(pin.qualified_name)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, last: Sequence[str] = ()) -> str:
-    """A Markdown table, empty without rows; `last` has the cells of a last column, in Markdown."""
-    cells = [[_escape(cell) for cell in row] for row in rows]
-    for row, cell in zip(cells, last, strict=False):
-        row.append(cell)
-    lines = [[_escape(name) for name in columns], ["---"] * len(columns), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
-
-
-def _escape(text: str) -> str:
-    """The text, shown as it is."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-
-
-def _fenced(text: str) -> str:
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) or [""]))
-    return f"{fence}\n{text}\n{fence}"
-
-
-def _key(name: str) -> str:
-    return _NOT_IN_A_KEY.sub("-", name.lower()).strip("-") or "x"
+def _key(*words: str) -> str:
+    return "-".join(_NOT_IN_A_KEY.sub("-", word.lower()).strip("-") or "x" for word in words)
 
 
 @contextmanager
-def _warning_only(what: str) -> Iterator[bool]:
-    """Whether this is a flow run; what goes wrong in the block is told and goes no further."""
+def _warning_only(what: str) -> Iterator[None]:
+    """What goes wrong in the block is told and goes no further."""
     try:
-        yield FlowRunContext.get() is not None
+        yield
     except Exception as error:  # whatever the server, the client and the store may raise
         logger.warning("%s is not shown in Prefect's UI: %s", what, error)
         logger.debug("while showing %s", what, exc_info=True)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from nemotron.tasks.hasty_client import hasty_client
 from nemotron.tasks.interrupts import CancelCheck, never
 
 ASK_EVERY_S = 4.0
-# A server that hangs must not keep the stage from seeing that its job has ended.
-_HASTY = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 0}
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +29,7 @@ def flow_cancellation() -> CancelCheck:
             return said
         asked_at = time.monotonic()
         try:
-            with temporary_settings(_HASTY), get_client(sync_client=True) as client:
+            with hasty_client() as client:  # a server that hangs must not keep the stage from seeing its job's end
                 state = client.read_flow_run(run.id).state
         except Exception as error:  # the job goes on without the server
             logger.debug("Prefect does not answer: %s", error)

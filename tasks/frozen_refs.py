@@ -17,9 +17,8 @@ from typing import Literal
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, parse_ref
 from nemo_runspec.artifacts.durable import ensure_directory, sync_directory, write_new
-from nemo_runspec.artifacts.slots import resolve_reference
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactNotFound, ConfigError, RequirementError
-from nemo_runspec.mirror.intake import ForeignSource
+from nemo_runspec.mirror.intake import ForeignSource, resolve_reference
 from nemotron.tasks.stage_options import StageOptions
 
 Manner = Literal["keep", "check", "look"]
@@ -67,8 +66,11 @@ class FrozenRefs:
             return self.store.resolve(reference, expected_type)
         known = self.pending.get(str(requested)) or _read(self._path(str(requested)))
         if known is None:
-            place = replace(source(), may_fetch=self.manner != "look") if requested.is_foreign and source else None
-            ref = resolve_reference(self.store, reference, expected_type, source=place)
+            if requested.is_foreign and source is not None:
+                place = replace(source(), may_fetch=self.manner != "look")
+                ref = resolve_reference(self.store, reference, expected_type, place)
+            else:
+                ref = self.store.resolve(reference, expected_type)
             known = Decision(reference=str(requested), name=ref.name, version=ref.version, digest=ref.digest)
             if self.manner == "keep":
                 known = self._keep(known)

@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 from pathlib import Path
 
-from nemo_runspec.slurm.ledger import Attempt, read_attempt
+from nemo_runspec.slurm.ledger import Attempt, attempts, read_attempt
 from nemotron.tasks.stage_options import StageOptions
+
+CONFIG_LINK = "job.yaml"
 
 
 def remember(attempt: Attempt, home: Path) -> None:
@@ -27,6 +29,19 @@ def remember_stage(options: StageOptions, stage: str, work_dir: Path) -> None:
         link.unlink()
     with contextlib.suppress(FileExistsError):  # another process of the run did the same
         link.symlink_to(work_dir.absolute())
+
+
+def remember_config(work_dir: Path, job_path: Path) -> None:
+    """Add a link to the job.yaml by which the stage runs now, for who compares it with another's."""
+    link = work_dir / CONFIG_LINK
+    link.unlink(missing_ok=True)
+    link.symlink_to(job_path.absolute())
+
+
+def find_config(work_dir: Path) -> Path | None:
+    """The job.yaml by which the stage last ran there, None if none is there any more."""
+    of_attempts = [attempt.folder / CONFIG_LINK for attempt in reversed(attempts(work_dir))]
+    return next((path for path in (work_dir / CONFIG_LINK, *of_attempts) if path.is_file()), None)
 
 
 def stages_folder(home: Path, run_id: str) -> Path:

@@ -6,6 +6,7 @@ It reads the metrics file that the recipe writes, so it works the same for any w
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_runspec.metrics_log import read_metrics
+from nemotron.tasks.live_metrics import LiveMetrics
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
 SHOWN = ("loss", "reward", "tokens_per_s", "grad_norm")
+SENT_LINES = 20
+
+run_log = logging.getLogger("nemotron_run_log")
+"""What a run's log elsewhere is to have and the terminal shows in another form; hence not below `nemotron`."""
 
 
 @contextmanager
@@ -39,20 +44,30 @@ def follow_progress(stage: str, path: Path, *, live: bool | None = None) -> Iter
         thread.join(timeout=5.0)
 
 
-def show_lines(stage: str, lines: Sequence[str]) -> None:
-    """Print what the stage prints, above a progress bar if there is one."""
+def show_lines(stage: str, lines: Sequence[str], log_path: Path) -> None:
+    """Print what the stage has printed in the last second, above a progress bar if there is one.
+
+    The last of these lines go to `run_log`.
+    """
     with contextlib.suppress(BrokenPipeError):  # nobody reads it any more; the stage goes on
         for line in lines:
             sys.stderr.write(f"{stage} | {line}\n")
+    if (num_left_out := len(lines) - SENT_LINES) > 0:
+        run_log.info("%s | … %d lines more in %s", stage, num_left_out, log_path)
+    for line in lines[-SENT_LINES:]:
+        run_log.info("%s | %s", stage, line)
 
 
-def describe(row: Mapping[str, float]) -> str:
-    """`loss 3.21  tokens/s 9,120` of one metrics row."""
-    return "  ".join(f"{name.replace('_per_', '/')} {_number(row[name])}" for name in SHOWN if name in row)
+def describe(row: Mapping[str, float], *, separator: str = "  ") -> str:
+    """`loss 3.215  tokens/s 9,120` of one metrics row."""
+    return separator.join(f"{name.replace('_per_', '/')} {show_number(row[name])}" for name in SHOWN if name in row)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+def show_number(value: float) -> str:
+    """`9,120`, `3.215`, `2.5e-05`."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
 
 
 def _follow_bar(stage: str, path: Path, stop: threading.Event) -> None:
@@ -76,15 +91,15 @@ def _follow_bar(stage: str, path: Path, stop: threading.Event) -> None:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(stage, total=None, info="")
+        metrics = LiveMetrics(path=path)
         while not stop.wait(POLL_S):
-            _update(progress, task, path)
-        _update(progress, task, path)
+            _update(progress, task, metrics)
+        _update(progress, task, metrics)
 
 
-def _update(progress: Progress, task: TaskID, path: Path) -> None:
-    rows = read_metrics(path)
-    if rows:
-        last = rows[-1]
+def _update(progress: Progress, task: TaskID, metrics: LiveMetrics) -> None:
+    metrics.look()
+    if last := metrics.last:
         progress.update(task, total=last["total"], completed=last["step"], info=describe(last))
 
 
@@ -93,14 +108,14 @@ def _follow_lines(stage: str, path: Path, stop: threading.Event) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"{stage}: started")
-    shown_step, shown_at, started = 0.0, time.monotonic(), time.monotonic()
+    metrics, shown_step, shown_at, started = LiveMetrics(path=path), 0.0, time.monotonic(), time.monotonic()
     while not stop.wait(POLL_S):
         if time.monotonic() - shown_at < PLAIN_EVERY_S:
             continue
         shown_at = time.monotonic()
-        rows = read_metrics(path)
-        if rows and rows[-1]["step"] != shown_step:
-            row = rows[-1]
+        metrics.look()
+        row = metrics.last
+        if row and row["step"] != shown_step:
             shown_step = row["step"]
             console.print(f"{stage}: {row['step']:.0f}/{row['total']:.0f}  {describe(row)}")
     console.print(f"{stage}: ended after {time.monotonic() - started:.1f} s")

@@ -80,7 +80,7 @@ def wait(
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = process.wait(timeout=CHECK_S)
         if log is not None:
-            show_lines(stage, log.read_lines(to_end=code is not None))
+            show_lines(stage, log.read_lines(to_end=code is not None), log.path)
         if code is None and is_cancelled():
             raise StageCancelled(f"{stage}: the run was cancelled")
     return code

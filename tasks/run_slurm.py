@@ -203,7 +203,7 @@ class SlurmRun:
             while True:
                 verdict = monitor.wait(job, timeout_s=CHECK_S)
                 if self.options.show_logs:
-                    show_lines(stage, log.read_lines(to_end=verdict is not None))
+                    show_lines(stage, log.read_lines(to_end=verdict is not None), log.path)
                 if verdict is not None:
                     if attempt.is_cancelled() and verdict.ending is not Ending.COMPLETED:
                         raise StageCancelled(f"{stage}: job {job.job_id} was cancelled")

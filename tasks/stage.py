@@ -18,7 +18,7 @@ from nemo_runspec.jobs import local
 from nemo_runspec.slurm.ledger import Attempt, Verdict
 from nemotron.tasks.interrupts import ALONE, Interrupts, or_when_exists
 from nemotron.tasks.job_files import job_environment, script_environment
-from nemotron.tasks.job_index import followers, remember_stage
+from nemotron.tasks.job_index import followers, remember_config, remember_stage
 from nemotron.tasks.mirroring import mirror
 from nemotron.tasks.plan import StagePlan, output_name, plan_stage
 from nemotron.tasks.run_local import run_in_process, run_process
@@ -111,7 +111,8 @@ def execute(
         return slurm.run()
     job_dir = generate_job_dir(plan.stage.name, options.home.parent)
     train_config = extract_train_config(plan.job_config, for_remote=False)
-    _, train_path = save_configs(plan.job_config, train_config, job_dir)
+    job_path, train_path = save_configs(plan.job_config, train_config, job_dir)
+    remember_config(plan.work_dir, job_path)
     if options.plain:
         run_in_process(plan, train_path, env)
     else:

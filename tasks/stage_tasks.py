@@ -11,11 +11,12 @@ from typing import Any
 
 from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 
 from nemo_runspec.artifacts import ArtifactRef
 from nemo_runspec.errors import RunspecError, StageCancelled, StageFailed
 from nemotron.tasks.flow_cancellation import flow_cancellation
+from nemotron.tasks.flow_log import logged
 from nemotron.tasks.interrupts import Interrupts
 from nemotron.tasks.stage import StageResult, StageRunner, run_stage
 from nemotron.tasks.stage_options import Stage, StageOptions
@@ -51,9 +52,11 @@ def runner(stage_task: StageTask) -> StageRunner:
 
     def run(stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]) -> StageResult:
         result = stage_task(stage, options, inputs)
-        if isinstance(result, State):  # Prefect 3.8.8 hands on a state that a task returns
-            raise StageCancelled(result.message or f"{stage.name}: cancelled")
-        return result
+        if not isinstance(result, State):
+            return result
+        if result.is_completed():  # Prefect 3.8.8 hands on a state that a task returns
+            return result.result()
+        raise StageCancelled(result.message or f"{stage.name}: cancelled")
 
     return run
 
@@ -61,11 +64,18 @@ def runner(stage_task: StageTask) -> StageRunner:
 def run_cancellable(
     stage: Stage, options: StageOptions, inputs: Mapping[str, ArtifactRef]
 ) -> StageResult | State[StageResult]:
-    """Run the stage; a cancelled one returns the state Cancelled, because Prefect retries what raises."""
+    """Run the stage; a cancelled one returns the state Cancelled, because Prefect retries what raises.
+
+    One that was made before returns the state Reused.
+    """
+    interrupts = Interrupts(is_cancelled=flow_cancellation())
     try:
-        return run_stage(stage, options, inputs, Interrupts(is_cancelled=flow_cancellation()))
+        result = logged(stage.name, lambda: run_stage(stage, options, inputs, interrupts))
     except StageCancelled as error:
         return Cancelled(message=str(error))
+    if not result.reused:
+        return result
+    return Completed(name="Reused", message=f"{result.ref}, made by {result.made_by}", data=result)
 
 
 @task(name="stage", **_COMMON)

@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from nemo_runspec.errors import RequirementError
-from nemotron.deployments.postgres import find_programs
+from nemotron.deployments.postgres_programs import find_programs
 from nemotron.deployments.server import client_environment
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"prefect", "torch", "megatron-core", "ray", "submitit", "uv", "numpy", "pyarrow", "tokenizers", "matplotlib"}
+HEAVY |= {"wandb", "s3fs", "fsspec"}
 SYMLINKED = ("flows", "tasks", "blocks", "deployments", "recipes")
 HELLO = """\
 # /// script
@@ -131,7 +132,7 @@ def test_what_must_be_installed_is_light(wheel: Path) -> None:
     name, version, *_ = wheel.name.split("-")
     metadata = importlib.metadata.PathDistribution(zipfile.Path(wheel, f"{name}-{version}.dist-info/"))
     required = {re.split(r"[^A-Za-z0-9._-]", line)[0] for line in metadata.requires or [] if "extra ==" not in line}
-    assert required == {"omegaconf", "pydantic", "pydantic-settings", "rich", "typer"}
+    assert required == {"blake3", "omegaconf", "pydantic", "pydantic-settings", "rich", "typer"}
 
 
 def test_the_environment_has_no_heavy_package(installed: Path, tmp_path: Path) -> None:

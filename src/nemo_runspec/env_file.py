@@ -14,7 +14,7 @@ from typing import Any
 from nemo_runspec.errors import ConfigError, ConfigNotFound, did_you_mean
 
 FILE_NAME = "env.toml"
-SETTINGS_TABLES = frozenset({"wandb", "artifacts", "cache", "cli"})
+SETTINGS_TABLES = frozenset({"wandb", "artifacts", "cache", "cli", "notify"})
 
 
 def find_env_file(path: str | Path | None = None) -> Path | None:

@@ -83,11 +83,12 @@ def test_a_dry_run_shows_what_waits_where_and_asks_nobody(
 def test_what_waits_is_sent_a_line_each_and_then_waits_no_more(
     publish: Publish, server: WandbServerProcess, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    place = f"double/{tmp_path.name}"
     publish("model", publish("data"))
     assert run() == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"data:v0: double/{tmp_path.name}/data:v0",
-        f"model:v0: double/{tmp_path.name}/model:v0",
+        f"data:v0 is {place}/data:v0 on W&B, {server.url}/{place}/runs/run-data",
+        f"model:v0 is {place}/model:v0 on W&B, {server.url}/{place}/runs/run-model",
         f"{server.url}: 2 sent, 0 there before, 0 not sent",
     ]
     assert run() == 0

@@ -14,6 +14,7 @@ import typer
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, Producer
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFound
+from nemo_runspec.mirror.pins import WandbPin, add_pin
 from nemotron.cli.artifact_tables import block_lines, key_metadata
 from nemotron.cli.artifacts import app
 
@@ -222,6 +223,17 @@ def test_a_version_is_shown_as_json_with_its_files(tmp_path: Path, capsys: pytes
         ["data:v0"],
         "reference",
     )
+
+
+def test_where_a_version_is_on_wandb_is_shown(
+    chain: tuple[ArtifactRef, ArtifactRef], store: ArtifactStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pin = WandbPin(server="http://wandb.lab", qualified_name="team/nano3/model:v7", digest="d")
+    add_pin(store, chain[1], pin)
+
+    run("show", "model")
+
+    assert "on W&B       team/nano3/model:v7" in capsys.readouterr().out
 
 
 def test_where_files_were_set_out_is_shown(

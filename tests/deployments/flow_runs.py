@@ -9,7 +9,7 @@ from team_server import TeamServer, wait_until
 HERE = Path(__file__).resolve().parent
 
 
-def deploy(team: TeamServer, flow: str, *, pool: str = "nemotron") -> str:
+def deploy(team: TeamServer, flow: str, *, pool: str) -> str:
     """The id of the deployment of one of the trivial flows, made now or before."""
     flow_id = team.ask("flows/", {"name": flow.replace("_", "-")})["id"]
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(HERE)}}

@@ -11,7 +11,7 @@ from flow_runs import deploy, start
 from team_server import TeamServer, nemotron, team_server
 
 from nemotron.deployments.background import owner
-from nemotron.deployments.postgres import find_programs
+from nemotron.deployments.postgres_programs import find_programs
 from nemotron.deployments.secrets_file import ServerSecrets, load_secrets
 
 CANARY = "canary-in-a-secret-block"

@@ -31,22 +31,10 @@ def database_url(team: TeamServer) -> str:
 @pytest.fixture
 def foreground(database_url: str, team_folder: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     folder = team_folder / "foreground"
-    command = [
-        sys.executable,
-        "-m",
-        "nemotron.cli",
-        "server",
-        "up",
-        "--foreground",
-        "--port",
-        "0",
-        "--dir",
-        str(folder),
-    ]
+    command = [sys.executable, "-m", "nemotron.cli", "server", "up", "--foreground", "--port", "0"]
+    env = clean_environment() | {"NEMOTRON_DATABASE_URL": database_url}
     with (team_folder / "printed").open("wb") as printed:
-        process = subprocess.Popen(
-            command, env=clean_environment() | {"NEMOTRON_DATABASE_URL": database_url}, stderr=printed
-        )
+        process = subprocess.Popen([*command, "--dir", str(folder)], env=env, stderr=printed)
     try:
         wait_until(lambda: server_state(folder).answers, timeout_s=120)
         yield folder, process

@@ -96,11 +96,12 @@ def test_a_request_waits_while_a_killed_server_comes_back(team: TeamServer) -> N
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only as root is PostgreSQL another user's")
-def test_a_directory_that_postgres_may_not_enter_is_refused_in_a_line(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    done = nemotron("server", "up", "--dir", str(tmp_path / "server"))
+def test_a_directory_that_postgres_may_not_enter_is_refused_in_a_line(team_folder: Path) -> None:
+    closed = team_folder / "closed"
+    closed.mkdir(mode=0o700)
+    done = nemotron("server", "up", "--dir", str(closed / "server"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert f"user 'postgres' may not enter {tmp_path}; give --dir another place" in done.stderr
+    assert f"user 'postgres' may not enter {closed}; give --dir another place" in done.stderr
 
 
 def test_a_port_that_is_taken_is_told_and_nothing_is_left_running(team: TeamServer, team_folder: Path) -> None:

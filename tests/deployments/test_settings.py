@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_runspec.errors import ConfigError
+from nemo_runspec.errors import ConfigError, RequirementError
 from nemotron.deployments.database import parse_database_url
+from nemotron.deployments.postgres import Cluster
 from nemotron.deployments.secrets_file import ServerSecrets, load_secrets, new_secrets, save_secrets
 from nemotron.deployments.server_process import prefect_environment
 from nemotron.deployments.server_settings import AskedSettings, ServerSettings, load_settings, save_settings
@@ -84,3 +85,16 @@ def test_a_secret_that_is_missing_is_named(tmp_path: Path) -> None:
     save_secrets(tmp_path, ServerSecrets(auth_string="a:b", encryption_key="", database_password="x"))
     with pytest.raises(ConfigError, match="PREFECT_SERVER_ENCRYPTION_KEY is missing"):
         load_secrets(tmp_path)
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_replaced_by_one_that_nobody_else_may_have_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    long = tmp_path / ("x" * 100)
+    cluster = Cluster(folder=long, programs=Path("/nowhere"), password="", user=None)
+    assert cluster.socket_folder.parent == tmp_path
+    cluster.socket_folder.mkdir()
+    cluster.socket_folder.chmod(0o777)
+    with pytest.raises(RequirementError, match="others may write in it; remove it"):
+        cluster.prepare()

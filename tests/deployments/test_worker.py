@@ -10,7 +10,17 @@ import pytest
 from flow_runs import deploy, start, state, wait_for_state
 from team_server import TeamServer, nemotron, program_pid, wait_until
 
-NAME = "tester"
+NAME, POOL = "tester", "nemotron"
+VARIABLES = {
+    "command": {"type": "string"},
+    "env": {"type": "object"},
+    "stream_output": {"type": "boolean", "default": True},
+}
+# As somebody else may have made the pool: its flow runs print into pipes of their worker.
+TEMPLATE = {
+    "job_configuration": {name: f"{{{{ {name} }}}}" for name in VARIABLES},
+    "variables": {"properties": VARIABLES},
+}
 Run = Callable[..., CompletedProcess[str]]
 
 
@@ -22,27 +32,34 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(team: TeamServer, project: Path) -> Run:
-    """Runs `nemotron worker WORDS --name tester` in the project."""
+def run(team: TeamServer, project: Path) -> Iterator[Run]:
+    """Runs `nemotron worker WORDS --name tester` in the project; in the end the worker is stopped."""
     env = team.env | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
-    return lambda *words: nemotron("worker", *words, "--name", NAME, cwd=project, **env)
+
+    def run_worker(*words: str) -> CompletedProcess[str]:
+        return nemotron("worker", *words, "--name", NAME, cwd=project, **env)
+
+    yield run_worker
+    run_worker("stop")
+
+
+@pytest.fixture(scope="module")
+def taken_run(team: TeamServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run that a worker of that name had taken when it was killed, as Prefect's worker asks before it starts one."""
+    team.ask("work_pools/", {"name": POOL, "type": "process", "base_job_template": TEMPLATE})
+    path = tmp_path_factory.mktemp("taken") / "file"
+    run = start(team, deploy(team, "note", pool=POOL), {"path": str(path)})
+    team.ask(f"flow_runs/{run}/set_state", {"state": {"type": "PENDING"}})
+    team.ask(f"flow_runs/{run}/labels", {"prefect.worker.name": NAME}, method="PATCH")
+    return run
 
 
 @pytest.fixture
-def worker(run: Run, project: Path) -> Iterator[Path]:
-    """The folder of a worker in the background."""
+def worker(run: Run, project: Path, taken_run: str) -> Path:  # noqa: ARG001
+    """The folder of the worker, which runs in the background."""
     done = run("--detach")
     assert done.returncode == 0, done.stderr
-    yield project / ".nemotron" / "workers" / NAME
-    run("stop")
-
-
-@pytest.fixture
-def ready_worker(team: TeamServer, worker: Path) -> Path:
-    """The worker's folder, once there is the pool that deployments need."""
-    by_name = {"work_pools": {"name": {"any_": ["nemotron"]}}}
-    wait_until(lambda: team.ask("work_pools/filter", by_name), timeout_s=120)
-    return worker
+    return project / ".nemotron" / "workers" / NAME
 
 
 def logged(team: TeamServer, flow_run: str) -> list[str]:
@@ -50,14 +67,21 @@ def logged(team: TeamServer, flow_run: str) -> list[str]:
     return [line["message"] for line in team.ask("logs/filter", by_run)]
 
 
-def test_a_killed_worker_costs_nothing(team: TeamServer, ready_worker: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("worker")
+def test_a_run_that_a_killed_worker_had_taken_and_not_started_is_started_by_the_next(
+    team: TeamServer, taken_run: str
+) -> None:
+    wait_for_state(team, taken_run, "COMPLETED")
+
+
+def test_a_killed_worker_costs_nothing(team: TeamServer, worker: Path, tmp_path: Path) -> None:
     go_on, begun, second = tmp_path / "go-on", tmp_path / "begun", tmp_path / "second"
-    long = start(team, deploy(team, "wait_for"), {"path": str(go_on), "begun": str(begun)})
+    long = start(team, deploy(team, "wait_for", pool=POOL), {"path": str(go_on), "begun": str(begun)})
     wait_until(begun.exists, timeout_s=120)
 
-    os.kill(program_pid(ready_worker, "worker"), signal.SIGKILL)
+    os.kill(program_pid(worker, "worker"), signal.SIGKILL)
 
-    next_one = start(team, deploy(team, "note"), {"path": str(second)})
+    next_one = start(team, deploy(team, "note", pool=POOL), {"path": str(second)})
     wait_for_state(team, next_one, "COMPLETED")
     assert second.read_text() == "done"
     assert state(team, long) == "RUNNING"
@@ -67,10 +91,10 @@ def test_a_killed_worker_costs_nothing(team: TeamServer, ready_worker: Path, tmp
 
 
 def test_a_stopped_worker_leaves_its_flow_runs_running_and_names_them(
-    team: TeamServer, run: Run, ready_worker: Path, tmp_path: Path
+    team: TeamServer, run: Run, worker: Path, tmp_path: Path
 ) -> None:
     go_on, begun = tmp_path / "go-on", tmp_path / "begun"
-    flow_run = start(team, deploy(team, "wait_for"), {"path": str(go_on), "begun": str(begun)})
+    flow_run = start(team, deploy(team, "wait_for", pool=POOL), {"path": str(go_on), "begun": str(begun)})
     wait_until(begun.exists, timeout_s=120)
     assert f"worker {NAME} runs; flow runs: 1\n" in run("status").stdout
 
@@ -78,24 +102,8 @@ def test_a_stopped_worker_leaves_its_flow_runs_running_and_names_them(
 
     assert said == f"stopped\nflow runs that go on without it: {flow_run}\n"
     assert run("status").returncode == 1
-    assert program_pid(ready_worker, "worker") == 0
+    assert program_pid(worker, "worker") == 0
     go_on.touch()
-    wait_for_state(team, flow_run, "COMPLETED")
-
-
-@pytest.mark.usefixtures("ready_worker")
-def test_a_run_that_a_killed_worker_had_taken_and_not_started_is_started_by_the_next(
-    team: TeamServer, run: Run, tmp_path: Path
-) -> None:
-    run("stop")
-    path = tmp_path / "file"
-    flow_run = start(team, deploy(team, "note"), {"path": str(path)})
-    # What Prefect's worker asks for before it starts the process.
-    team.ask(f"flow_runs/{flow_run}/set_state", {"state": {"type": "PENDING"}})
-    team.ask(f"flow_runs/{flow_run}/labels", {"prefect.worker.name": NAME}, method="PATCH")
-
-    run("--detach")
-
     wait_for_state(team, flow_run, "COMPLETED")
 
 

@@ -2,13 +2,17 @@ import logging
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from finished_run import PIN, finished_run, mirror
 
+from nemo_runspec.slurm.ledger import open_attempt, verdict_without_run
+from nemo_runspec.slurm.states import Ending
 from nemotron.flows.report import find_report, try_report, write_report
+from nemotron.flows.run_facts import SACCT_FORMAT
 from nemotron.flows.summary import print_summary
 
 
@@ -49,6 +53,30 @@ def test_without_wandb_nothing_leads_out_of_the_report(tmp_path: Path) -> None:
     page = Page(write_report(finished_run(tmp_path)).html_path)
     assert [link for link in page.links if not str(link).startswith("data:")] == []
     assert "W&B run" not in page.texts
+
+
+def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
+    text = write_report(finished_run(tmp_path)).html_path.read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://[^\s\"'<>]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, no address
+    assert "url(" not in text
+
+
+def test_logs_and_what_slurm_knows_are_a_line_to_copy_away(tmp_path: Path) -> None:
+    pipeline = finished_run(tmp_path)
+    result = pipeline.results[-1]
+    attempt = open_attempt(
+        Path(result.work_dir), number=1, stage="pretrain", run_id="run-7", profile="lab", fingerprint="f"
+    )
+    attempt.record_job(12)
+    attempt.log_path.touch()
+    pipeline.results[-1] = replace(result, jobs=(verdict_without_run(Ending.COMPLETED, 12, ""),))
+    page = Page(write_report(pipeline).html_path)
+    (block,) = [text for text in page.texts if "sacct" in text]
+    assert block.splitlines()[-3:] == [
+        "# pretrain",
+        f"sacct -j 12 --format={SACCT_FORMAT}",
+        f"tail -n 100 -F {attempt.log_path}",
+    ]
 
 
 def test_what_was_mirrored_is_linked(tmp_path: Path) -> None:

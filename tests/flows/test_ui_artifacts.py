@@ -1,18 +1,15 @@
 import base64
-import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 from xml.etree import ElementTree
 
 import pytest
 from finished_run import PIN, finished_run, mirror
-from prefect_server import running_server
+from prefect_server import ask
 
 from nemo_runspec.artifacts import ArtifactStore
 from nemotron.flows.report import Report
@@ -27,25 +24,13 @@ def run_flow(url: str, home: Path, *args: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-def read_artifacts(url: str) -> dict[str, Any]:
-    """Key → type, data and description."""
-    request = Request(f"{url}/artifacts/filter", b"{}", {"Content-Type": "application/json"})
-    with urlopen(request, timeout=30) as answer:
-        return {found["key"]: found for found in json.load(answer)}
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_server(tmp_path_factory.mktemp("server")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def artifacts(server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the server has once the flow has run."""
-    done = run_flow(server, tmp_path_factory.mktemp("prefect"), str(tmp_path_factory.mktemp("project")))
+def artifacts(prefect_api: str, prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the server has once the flow has run: key → type, data and description."""
+    done = run_flow(prefect_api, prefect_home, str(tmp_path_factory.mktemp("project")))
     assert done.stdout == "well\n", done.stderr
-    return read_artifacts(server)
+    found = ask(prefect_api, "artifacts/filter", {"flows": {"name": {"any_": ["show"]}}})
+    return {artifact["key"]: artifact for artifact in found}
 
 
 def svg_in(markdown: str) -> str:
@@ -58,7 +43,7 @@ def test_each_stage_and_the_run_have_a_page(artifacts: dict[str, Any]) -> None:
     assert types == {
         "stage-data-prep-pretrain": "markdown",
         "stage-pretrain": "markdown",
-        "wandb-pretrain": "markdown",  # which is what Prefect makes of a link
+        "wandb-pretrain": "markdown",
         "pipeline": "markdown",
     }
 
@@ -77,12 +62,12 @@ def test_the_picture_is_part_of_the_page(artifacts: dict[str, Any]) -> None:
 
 
 def test_what_is_on_wandb_is_linked(artifacts: dict[str, Any]) -> None:
-    assert artifacts["wandb-pretrain"]["data"] == f"[{PIN.qualified_name}]({PIN.run_url})"
+    assert artifacts["wandb-pretrain"]["data"] == f"[me/flows/nano3\\-pretrain\\-model:v4](<{PIN.run_url}>)"
     assert f"(<{PIN.artifact_url}>)" in artifacts["stage-pretrain"]["data"]
 
 
-def test_what_cannot_be_shown_is_told_and_fails_nothing(server: str, tmp_path: Path) -> None:
-    done = run_flow(server, tmp_path / "prefect", str(tmp_path), "broken")
+def test_what_cannot_be_shown_is_told_and_fails_nothing(prefect_api: str, prefect_home: Path, tmp_path: Path) -> None:
+    done = run_flow(prefect_api, prefect_home, str(tmp_path), "broken")
     assert done.stdout == "well\n", done.stderr
     assert "stage pretrain is not shown in Prefect's UI: " in done.stderr
     assert "run run-7 is not shown in Prefect's UI: " in done.stderr
@@ -119,4 +104,4 @@ def test_a_path_and_a_pin_are_shown_as_they_are(tmp_path: Path) -> None:
         pipeline, ArtifactStore(pipeline.options.store_root), Report(html_path=Path("/r/a_b*<c>.html"))
     )
     assert "[me/a\\|b\\_\\*c\\*:v1](<" in page
-    assert page.endswith("Report: /r/a\\_b\\*\\<c\\>.html")
+    assert "\n\nReport: /r/a\\_b\\*\\<c\\>.html\n\n" in page

@@ -33,7 +33,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "state": run.state,
         "config": dict(run.config),
         "history": list(run.scan_history()),
-        "summary": json.loads(run.summary._json_dict and json.dumps(run.summary._json_dict)),
+        "summary": run.summary._json_dict,
         "used": [short_name(artifact) for artifact in run.used_artifacts()],
         "logged": [short_name(artifact) for artifact in run.logged_artifacts()],
     }

@@ -67,8 +67,8 @@ class StoreReader:
         requested = parse_ref(reference)
         if requested.is_foreign:
             raise ArtifactError(
-                f"{reference} is an artifact of a W&B server; a script takes it as run.SLOT={reference}, and then "
-                f"{self.location} has it under the name {FOREIGN_PREFIX}ENTITY.PROJECT.{requested.name}"
+                f"{reference} is an artifact of a W&B server, which nemotron takes into the store when it runs a stage "
+                f"on it; name it there: {FOREIGN_PREFIX}ENTITY.PROJECT.{requested.name}"
             )
         versions = self.version_names(requested.name)
         if not versions:

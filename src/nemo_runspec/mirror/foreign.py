@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
 OWN_MANIFEST, OWN_RECORD = "nemotron/manifest.json", "nemotron/record.json"
+_OF_AN_ARTIFACT = "wandb-artifact://"
 _NUM_AT_ONCE = 8
 _PER_PAGE = 200
 _TIMEOUT_S = 60.0
@@ -126,13 +127,17 @@ def _describe(artifact: Artifact) -> ForeignVersion:
         run_path="/".join(run.path) if run else None,
         run_url=run.url if run else None,
         artifact_url=artifact.url or None,
-        files=tuple(
-            ForeignFile(path=str(path), size=entry.size, ref=None if entry.ref is None else str(entry.ref))
-            for path, entry in sorted(entries.items())
-        ),
+        files=tuple(_describe_file(path, entry) for path, entry in sorted(entries.items())),
         own_manifest=texts.get(OWN_MANIFEST),
         own_record=texts.get(OWN_RECORD),
     )
+
+
+def _describe_file(path: str, entry: ArtifactManifestEntry) -> ForeignFile:
+    ref = None if entry.ref is None else str(entry.ref)
+    # Of a file of another artifact W&B says that it has 0 bytes.
+    size = None if ref is not None and ref.startswith(_OF_AN_ARTIFACT) else entry.size
+    return ForeignFile(path=str(path), size=size, ref=ref)
 
 
 def _check_inside(path: str) -> None:
@@ -155,12 +160,12 @@ def _download(artifact: Artifact, paths: Collection[str], directory: Path) -> No
     if uploaded:
         _download_uploaded(artifact, uploaded)
     for path, target in targets.items():
-        entry = entries[path]
-        if entry.ref is not None and urlsplit(str(entry.ref)).scheme != "wandb-artifact":
-            _download_reference(str(entry.ref), target, etag=entry.extra.get("etag"))
+        entry, ref = entries[path], str(entries[path].ref or "")
+        if ref and not ref.startswith(_OF_AN_ARTIFACT):
+            _download_reference(ref, target, etag=entry.extra.get("etag"))
             continue
-        if entry.ref is not None:
-            entry.download(str(directory), skip_cache=True)
+        if ref:
+            _download_borrowed(ref, target)
         _check_content(target, entry)
 
 
@@ -180,6 +185,18 @@ def _download_uploaded(artifact: Artifact, targets: Mapping[str, Path]) -> None:
         [each.result() for each in running]
     if missing:
         raise MirrorError(f"{artifact.source_qualified_name}: W&B lists no {', '.join(sorted(missing)[:3])}")
+
+
+def _download_borrowed(ref: str, target: Path) -> None:
+    """A file of another artifact; wandb's own download of those needs a cache."""
+    import wandb
+    from wandb.sdk.lib.hashutil import hex_to_b64_id
+
+    place = urlsplit(ref)
+    owner = wandb.Api()._artifact_from_id(hex_to_b64_id(place.netloc))
+    if owner is None:
+        raise MirrorError(f"{ref}: W&B has that artifact no more; ask who logged this one")
+    _download_uploaded(owner, {place.path.removeprefix("/"): target})
 
 
 def _download_url(url: str, target: Path) -> None:

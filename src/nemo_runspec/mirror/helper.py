@@ -6,7 +6,6 @@ environment only.
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -28,13 +27,8 @@ from nemo_runspec.mirror.helper_environment import helper_environment
 from nemo_runspec.mirror.process_tree import kill_all
 from nemo_runspec.mirror.server import LATER, WandbServer
 
-TASKS = {
-    "check": "nemo_runspec.mirror.failures:check",
-    "log": "nemo_runspec.mirror.session:log_version",
-    "alias": "nemo_runspec.mirror.session:set_alias",
-    "fetch": "nemo_runspec.mirror.foreign:fetch",
-}
-"""What can be asked, and the function that does it: from a JSON object to a JSON object."""
+Task = Callable[[dict[str, Any]], dict[str, Any]]
+"""From a JSON object to a JSON object."""
 
 _END_TIMEOUT_S = 10.0
 _CHUNK_BYTES = 1 << 16
@@ -191,10 +185,16 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(explained), "server_wide": explained.server_wide}
 
 
-def _find_task(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    module, _, function = TASKS[name].partition(":")
-    found: Callable[[dict[str, Any]], dict[str, Any]] = getattr(importlib.import_module(module), function)
-    return found
+def _find_task(name: str) -> Task:
+    from nemo_runspec.mirror import failures, foreign, session  # nobody who only asks needs them
+
+    tasks: dict[str, Task] = {
+        "check": failures.check,
+        "log": session.log_version,
+        "alias": session.set_alias,
+        "fetch": foreign.fetch,
+    }
+    return tasks[name]
 
 
 if __name__ == "__main__":

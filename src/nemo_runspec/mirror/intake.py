@@ -8,13 +8,12 @@ once one does. Its pin is written first, so that it is never taken for something
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -23,7 +22,7 @@ from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, Producer, Request
 from nemo_runspec.artifacts.durable import scratch_directory
 from nemo_runspec.artifacts.manifest import Manifest
 from nemo_runspec.artifacts.object_cache import cache_folder
-from nemo_runspec.artifacts.refs import FOREIGN_PREFIX, Policy
+from nemo_runspec.artifacts.refs import FOREIGN_PREFIX, Policy, type_fits
 from nemo_runspec.artifacts.store_faults import store_errors
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFound, MirrorError
 from nemo_runspec.mirror.foreign import FetchRequest, ForeignFile, ForeignVersion
@@ -54,14 +53,33 @@ class ForeignSource:
     entity: str | None = None
     may_fetch: bool = True
 
-    @classmethod
-    def from_environment(cls) -> Self:
-        """What W&B's own variables say."""
-        return cls(server=WandbServer.from_environment(), entity=os.environ.get("WANDB_ENTITY") or None)
+
+def resolve_reference(
+    store: ArtifactStore, reference: str, expected_type: str | None, source: ForeignSource
+) -> ArtifactRef:
+    """The exact version that the reference means now; one of W&B's is in the store afterwards.
+
+    Raises:
+        ArtifactNotFound: there is no such artifact.
+        ArtifactCorrupted: its digest is another than the reference says.
+        ArtifactError: the text is malformed, the artifact is not an `expected_type`, or W&B does not give it.
+    """
+    requested = parse_ref(reference)
+    if not requested.is_foreign:
+        return store.resolve(reference, expected_type)
+    ref = take_in(store, requested, source)
+    requested.check_digest(ref)
+    if expected_type is not None and not type_fits(ref.type, expected_type):
+        raise ArtifactError(f"{reference} is a {ref.type}, expected {expected_type}; name one of that type")
+    return ref
 
 
-def take_in(store: ArtifactStore, requested: RequestedRef, source: ForeignSource) -> ArtifactRef:
+def take_in(
+    store: ArtifactStore, requested: RequestedRef, source: ForeignSource, *, helper: Helper | None = None
+) -> ArtifactRef:
     """The version in the store, fetched now unless it is there; one of the store's own that is on W&B is that itself.
+
+    A `helper` that is open is used; else one is started if need be.
 
     Raises:
         NotTakenYet: it is not there, and the source may not be asked.
@@ -77,12 +95,12 @@ def take_in(store: ArtifactStore, requested: RequestedRef, source: ForeignSource
     if not source.may_fetch:
         raise NotTakenYet(f"{requested} is still on W&B only; a run of the stage takes it into {store.location}")
     name = f"{entity}/{requested}" if requested.entity is None and entity is not None else str(requested)
-    with _told(requested), Helper(source.server) as helper:
-        helper.ask("check", {}, timeout_s=_LOOK_TIMEOUT_S)  # at once, where the client would try for long
-        answer = helper.ask("fetch", FetchRequest(name=name).model_dump(mode="json"), timeout_s=_LOOK_TIMEOUT_S)
+    with _told(requested), nullcontext(helper) if helper else Helper(source.server) as working:
+        working.ask("check", {}, timeout_s=_LOOK_TIMEOUT_S)  # at once, where the client would try for long
+        answer = working.ask("fetch", FetchRequest(name=name).model_dump(mode="json"), timeout_s=_LOOK_TIMEOUT_S)
         version = ForeignVersion.model_validate(answer)
         there = _find_own(store, version) or _find_same(store, source.server, version)
-        return there or _take(store, version, helper, source.server)
+        return there or _take(store, version, working, source.server)
 
 
 @contextmanager

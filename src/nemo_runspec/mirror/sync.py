@@ -138,7 +138,7 @@ class _Sending:
             moved = AliasChange(name=ref.name, alias=alias, version=ref.version, collection=pin.collection, pin=pin)
             note_change(self.store, self.server, moved)
         self.done.synced[str(ref)] = pin
-        self.report(f"{ref}: {pin.qualified_name}")
+        self.report(f"{ref} is {pin.qualified_name} on W&B{f', {pin.run_url}' if pin.run_url else ''}")
 
     def _log(self, waiting: Waiting, aliases: Sequence[str]) -> WandbPin:
         parts = artifact_parts(self.store, waiting.record)

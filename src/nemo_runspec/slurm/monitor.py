@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +50,10 @@ _REQUEUES = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED"})
 
 @dataclass(kw_only=True)
 class Watched:
-    """A job under watch; `state` and `nodes` are squeue's last word, `verdict` is there once it ended."""
+    """A job under watch; `state` and `nodes` are squeue's last word, `verdict` is there once it ended.
+
+    `context` is that of who watches it: what is logged of the job belongs to the flow run that goes on there.
+    """
 
     attempt: Attempt
     job_id: int
@@ -65,6 +69,7 @@ class Watched:
     ended: float | None = None
     heartbeat: float = 0.0
     heartbeat_seen: float = 0.0
+    context: Context = field(default_factory=copy_context)
 
 
 @dataclass
@@ -100,6 +105,11 @@ class Monitor:
             self.hurry()
         return job.verdict
 
+    def find(self, attempt: Attempt) -> Watched | None:
+        """What is known of the attempt's job, None if it is not watched now."""
+        with self._changed:
+            return self._jobs.get(attempt.intent.key)
+
     def forget(self, job: Watched) -> None:
         """Stop watching."""
         with self._changed:
@@ -119,7 +129,7 @@ class Monitor:
                     self._thread = None
                     return
             try:
-                self.poll(jobs)
+                jobs[0].context.copy().run(self.poll, jobs)
             except Exception:  # the watch must go on, whatever one poll met
                 logger.exception("the watch over Slurm jobs met an error; it goes on")
             self._pause()
@@ -184,7 +194,7 @@ class Monitor:
         job.submitted = row.submitted or job.submitted
         job.started = row.started or job.started
         if changed:
-            _tell(job)
+            job.context.copy().run(_tell, job)
         if has_ended(row.state):
             job.ended = row.ended
             return False
@@ -338,3 +348,10 @@ def monitor_of(host: Host, *, poll_s: float) -> Monitor:
     """This process's one monitor for that host."""
     with _monitors_lock:
         return _monitors.setdefault((host, poll_s), Monitor(client=SlurmClient(host=host), poll_s=poll_s))
+
+
+def find_watched(attempt: Attempt) -> Watched | None:
+    """What this process knows of the attempt's job, None if it does not watch it now."""
+    with _monitors_lock:
+        monitors = list(_monitors.values())
+    return next((job for monitor in monitors if (job := monitor.find(attempt)) is not None), None)

@@ -34,8 +34,10 @@ GROUPS = {
     "server": "A Prefect server with PostgreSQL for a team: start it, ask for it, save it.",
     "worker": "A worker that starts the team's flow runs on this machine, and is started again when it dies.",
 }
-DOCTOR = "doctor"
-ABOUT_DOCTOR = "Check this installation and this project; exit code 1 if something cannot work."
+COMMANDS = {
+    "deploy": "Register the deployments of nano3, their work pool and automations; what is so already is left alone.",
+    "doctor": "Check this installation and this project; exit code 1 if something cannot work.",
+}
 FAILED = 1
 REFUSED = 2
 INTERRUPTED = 130
@@ -130,10 +132,11 @@ def build_app(found: RecipeScripts, *, words: Collection[str] | None = None) -> 
     for name, about in GROUPS.items():
         is_needed = words is None or name in words
         app.add_typer(_load(name).app if is_needed else new_group(about), name=name, help=about)
-    if words is None or DOCTOR in words:
-        app.command(DOCTOR)(_load(DOCTOR).doctor)
-    else:
-        app.command(DOCTOR, help=ABOUT_DOCTOR)(lambda: None)
+    for name, about in COMMANDS.items():
+        if words is None or name in words:
+            app.command(name)(getattr(_load(name), name))
+        else:
+            app.command(name, help=about)(lambda: None)
     return app
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, VersionRecord
+from nemo_runspec.artifacts.lineage_graph import find_wandb
 from nemo_runspec.artifacts.manifest import Manifest
 from nemo_runspec.errors import ArtifactError
 
@@ -95,7 +96,9 @@ def version_document(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
         for entry in manifest.entries
     ]
     directory = where_files_are(store, store.record(ref), manifest)
-    return {**asdict(load_version(store, ref)), "directory": directory, "files": files}
+    pin = find_wandb(store, ref)
+    place = {"directory": directory, "wandb": pin.qualified_name if pin else None}
+    return {**asdict(load_version(store, ref)), **place, "files": files}
 
 
 def _load_name(store: ArtifactStore, name: str) -> NameFacts:

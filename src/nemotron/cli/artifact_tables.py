@@ -79,6 +79,7 @@ def version_lines(document: dict[str, Any]) -> list[str]:
         "inputs": inputs,
         "files": f"{document['num_files']:,}, {format_bytes(document['num_bytes'])}",
         "directory": document["directory"] or "none yet: it is made when a stage first reads them",
+        **({"on W&B": document["wandb"]} if document["wandb"] else {}),
     }
     metadata = [f"    {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in document["metadata"].items()]
     heading = ["metadata"] if metadata else []
@@ -87,7 +88,13 @@ def version_lines(document: dict[str, Any]) -> list[str]:
 
 def file_rows(files: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The cells of the first files of `show`."""
-    return [(file["path"], format_bytes(file["num_bytes"]), file["digest"][:19]) for file in files[:MAX_FILES]]
+    return [(file["path"], format_bytes(file["num_bytes"]), _short(file["digest"])) for file in files[:MAX_FILES]]
+
+
+def _short(digest: str) -> str:
+    """The algorithm and the first twelve digits."""
+    algorithm, _, hexadecimal = digest.partition(":")
+    return f"{algorithm}:{hexadecimal[:12]}"
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

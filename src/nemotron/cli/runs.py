@@ -69,7 +69,7 @@ def show(run: str = RUN, as_json: bool = AS_JSON) -> None:
                 "jobs": [describe_attempt(attempt) for attempt in stage.attempts],
             }
             for stage in stages
-        ]
+        ],
     }
     if as_json:
         print_json(record)

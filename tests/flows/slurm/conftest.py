@@ -6,14 +6,6 @@ import pytest
 from cluster.cluster import Cluster
 from flow_process import Project
 from lab_project import PROFILE, LabProject
-from prefect_server import running_server
-
-
-@pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API URL of one real Prefect server for the session."""
-    with running_server(tmp_path_factory.mktemp("prefect-server")) as url:
-        yield url
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_a_digest_that_does_not_fit_is_told_with_both(algorithm: str, publish: P
 
 @pytest.mark.parametrize("text", ["a/b", "team/proj/data:v3", "art://a/b:v0"])
 def test_the_store_itself_has_nothing_of_wandb(text: str, store: ArtifactStore) -> None:
-    with pytest.raises(ArtifactError, match=re.escape(f"{text} is an artifact of a W&B server; a script takes it as")):
+    with pytest.raises(ArtifactError, match=re.escape(f"{text} is an artifact of a W&B server, which nemotron takes")):
         store.resolve(text)
 
 

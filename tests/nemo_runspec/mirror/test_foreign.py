@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,10 @@ from s3_server import S3Server
 from wandb_server.server import WandbServerProcess
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, Producer, parse_ref
-from nemo_runspec.artifacts.slots import resolve_reference
+from nemo_runspec.artifacts.backend import object_key
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFound
-from nemo_runspec.mirror.intake import ForeignSource, NotTakenYet, foreign_name, take_in
+from nemo_runspec.mirror.helper import Helper
+from nemo_runspec.mirror.intake import ForeignSource, NotTakenYet, foreign_name, resolve_reference, take_in
 from nemo_runspec.mirror.outbox import read_outbox
 from nemo_runspec.mirror.pins import add_pin, find_pin
 from nemo_runspec.mirror.server import WandbServer
@@ -77,12 +78,20 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "store")
 
 
+@pytest.fixture(scope="session")
+def helper(others: Others) -> Iterator[Helper]:
+    """One for all tests: `wandb` takes seconds to start."""
+    with Helper(others.source.server) as opened:
+        yield opened
+
+
 @pytest.fixture
-def take(others: Others, store: ArtifactStore) -> Callable[..., ArtifactRef]:
-    """Takes one of the others' artifacts in."""
+def take(others: Others, store: ArtifactStore, helper: Helper) -> Callable[..., ArtifactRef]:
+    """Takes one of the others' artifacts in; from another source with a helper of its own."""
 
     def take(name: str, source: ForeignSource | None = None) -> ArtifactRef:
-        return take_in(store, parse_ref(others.name(name)), source or others.source)
+        shared = helper if source is None else None
+        return take_in(store, parse_ref(others.name(name)), source or others.source, helper=shared)
 
     return take
 
@@ -129,15 +138,15 @@ def test_a_version_that_is_there_needs_no_server_and_an_alias_means_what_it_mean
     assert store.version_names(newest.name) == ["v2"]
 
 
-def test_without_an_entity_it_is_the_keys_own(others: Others, store: ArtifactStore) -> None:
+def test_without_an_entity_it_is_the_keys_own(others: Others, store: ArtifactStore, helper: Helper) -> None:
     source = replace(others.source, entity=None)
-    ref = take_in(store, parse_ref(f"{others.project}/corpus:v1"), source)
+    ref = take_in(store, parse_ref(f"{others.project}/corpus:v1"), source, helper=helper)
     assert str(ref) == f"{others.local('corpus')}:v1"
     assert take_in(store, parse_ref(f"{others.project}/corpus:v1"), others.unreachable) == ref
 
 
-def test_a_link_is_what_it_leads_to(others: Others, store: ArtifactStore) -> None:
-    ref = take_in(store, parse_ref(f"{others.server.entity}/links/shelf:latest"), others.source)
+def test_a_link_is_what_it_leads_to(others: Others, store: ArtifactStore, helper: Helper) -> None:
+    ref = take_in(store, parse_ref(f"{others.server.entity}/links/shelf:latest"), others.source, helper=helper)
     assert str(ref) == f"{others.local('corpus')}:v2"
 
 
@@ -192,12 +201,12 @@ def test_a_file_of_another_machine_is_told(take: Take, others: Others) -> None:
 
 
 def test_objects_are_fetched(
-    take: Take, store: ArtifactStore, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+    take: Take, others: Others, store: ArtifactStore, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3_server.use(monkeypatch.setenv)
-    assert contents(store, take("object:v0")) == {"in/data.bin": "object"}
+    assert contents(store, take("object:v0", others.source)) == {"in/data.bin": "object"}
     with pytest.raises(ArtifactError, match=r"s3://others/data\.bin has changed: expected ETag other, got"):
-        take("changed:v0")
+        take("changed:v0", others.source)
 
 
 def test_a_name_that_leads_out_of_the_artifact_is_refused(take: Take, store: ArtifactStore) -> None:
@@ -238,10 +247,10 @@ def test_a_server_that_falters_is_asked_again(
     ],
 )
 def test_what_is_not_there_or_may_not_be_read_is_told(
-    reference: str, said: str, others: Others, store: ArtifactStore
+    reference: str, said: str, others: Others, store: ArtifactStore, helper: Helper
 ) -> None:
     with pytest.raises(ArtifactError, match=said) as caught:
-        take_in(store, parse_ref(reference.format(project=others.project)), others.source)
+        take_in(store, parse_ref(reference.format(project=others.project)), others.source, helper=helper)
     assert len(str(caught.value).splitlines()) == 1
     assert not store.exists()
 
@@ -266,11 +275,13 @@ def test_a_server_that_cannot_be_asked_is_told_in_a_line(
     assert "artifacts sync" not in str(caught.value)
 
 
-def test_without_wandb_it_is_told_what_to_install(take: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_wandb_it_is_told_what_to_install(
+    take: Take, others: Others, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "wandb.py").write_text("raise ModuleNotFoundError('no wandb', name='wandb')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ArtifactError, match=r"pip install 'nemotron-flows\[wandb\]'$"):
-        take("corpus:v0")
+        take("corpus:v0", others.source)
 
 
 def test_where_nothing_may_be_fetched_it_is_not_taken(take: Take, others: Others, store: ArtifactStore) -> None:
@@ -279,9 +290,9 @@ def test_where_nothing_may_be_fetched_it_is_not_taken(take: Take, others: Others
     assert not store.exists()
 
 
-def test_two_who_take_the_same_have_the_same(take: Take, store: ArtifactStore) -> None:
+def test_two_who_take_the_same_have_the_same(take: Take, others: Others, store: ArtifactStore) -> None:
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(take, ["corpus:v0", "corpus:best"])
+        first, second = pool.map(lambda name: take(name, others.source), ["corpus:v0", "corpus:best"])
     assert first == second
     assert store.version_names(first.name) == ["v0"]
 
@@ -310,55 +321,64 @@ def publish_in_its_place(store: ArtifactStore, others: Others) -> ArtifactRef:
     )
 
 
-def test_what_this_store_put_there_is_its_own_version(doubled: MirroredStore) -> None:
-    ref = doubled.publish("data")
-    doubled.sync()
-    source = ForeignSource(server=doubled.wandb)
-    assert take_in(doubled.store, parse_ref(f"{doubled.place}/data:latest"), source) == ref
-    unreachable = ForeignSource(server=WandbServer(base_url=doubled.server.url))
-    assert take_in(doubled.store, parse_ref(f"{doubled.place}/data:v0"), unreachable) == ref
-    assert doubled.store.names() == ["data"]
+@pytest.fixture(scope="session")
+def sent(wandb_process: WandbServerProcess, tmp_path_factory: pytest.TempPathFactory) -> MirroredStore:
+    """A store that has sent data and a model to the server."""
+    made = MirroredStore(folder=tmp_path_factory.mktemp("sent"), server=wandb_process, project=new_project())
+    made.publish(
+        "data",
+        files=("a.bin", "sub/b.bin", "metadata.json"),
+        metadata={f"key-{number}": number for number in range(120)},
+    )
+    made.publish("model", policy="reference", files=("w.bin", "sub/x.bin"))
+    made.sync()
+    return made
 
 
-def test_what_another_store_put_there_is_taken_whole(doubled: MirroredStore, tmp_path: Path) -> None:
-    files = ("a.bin", "sub/b.bin", "metadata.json")
-    ref = doubled.publish("data", files=files, metadata={f"key-{number}": number for number in range(120)})
-    doubled.sync()
-    store = ArtifactStore(tmp_path / "second")
-    taken = take_in(store, parse_ref(f"{doubled.place}/data:v0"), ForeignSource(server=doubled.wandb))
+def test_what_this_store_put_there_is_its_own_version(sent: MirroredStore, helper: Helper) -> None:
+    source, unreachable = ForeignSource(server=sent.wandb), WandbServer(base_url=sent.server.url)
+    ref = sent.store.resolve("data:v0")
+    assert take_in(sent.store, parse_ref(f"{sent.place}/data:latest"), source, helper=helper) == ref
+    assert take_in(sent.store, parse_ref(f"{sent.place}/data:v0"), ForeignSource(server=unreachable)) == ref
+    assert sent.store.names() == ["data", "model"]
+
+
+def test_what_another_store_put_there_is_taken_whole(sent: MirroredStore, store: ArtifactStore, helper: Helper) -> None:
+    ref = sent.store.resolve("data:v0")
+    source = ForeignSource(server=sent.wandb)
+    taken = take_in(store, parse_ref(f"{sent.place}/data:v0"), source, helper=helper)
     assert (taken.digest, taken.metadata, taken.type) == (ref.digest, ref.metadata, ref.type)
-    assert contents(store, taken) == {name: name for name in files}
+    assert contents(store, taken) == {name: name for name in ("a.bin", "sub/b.bin", "metadata.json")}
 
 
-def test_what_another_store_put_there_is_compared_with_its_digests(doubled: MirroredStore, tmp_path: Path) -> None:
-    ref = doubled.publish("data")
-    doubled.sync()
-    (kept,) = [path for path in (tmp_path / "store" / "objects").rglob("*") if path.is_file()]
-    kept.chmod(0o644)
-    kept.write_text("A.bin")
-    with pytest.raises(ArtifactCorrupted, match=r"data:v0: a\.bin: expected blake3:.*, got blake3:"):
-        take_in(
-            ArtifactStore(tmp_path / "second"),
-            parse_ref(f"{doubled.place}/{ref}"),
-            ForeignSource(server=doubled.wandb),
-        )
+def test_what_another_store_refers_to_is_taken_as_it_lies(
+    sent: MirroredStore, store: ArtifactStore, helper: Helper
+) -> None:
+    source = ForeignSource(server=sent.wandb)
+    taken = take_in(store, parse_ref(f"{sent.place}/model:v0"), source, helper=helper)
+    assert taken.digest == sent.store.resolve("model:v0").digest
+    assert store.materialize(taken) == sent.folder / "model"
 
 
-def test_what_another_store_refers_to_is_compared_and_taken_as_it_lies(doubled: MirroredStore, tmp_path: Path) -> None:
-    ref = doubled.publish("model", policy="reference", files=("w.bin", "sub/x.bin"))
-    doubled.sync()
-    store, source = ArtifactStore(tmp_path / "second"), ForeignSource(server=doubled.wandb)
-    taken = take_in(store, parse_ref(f"{doubled.place}/model:v0"), source)
-    assert (taken.digest, store.materialize(taken)) == (ref.digest, tmp_path / "model")
-    (tmp_path / "model" / "w.bin").write_text("W.bin")
-    third = ArtifactStore(tmp_path / "third")
-    with pytest.raises(ArtifactCorrupted, match=r"model:v0: w\.bin: expected blake3:.*, got blake3:"):
-        take_in(third, parse_ref(f"{doubled.place}/model:v0"), source)
+@pytest.mark.parametrize(("name", "file"), [("data", "a.bin"), ("model", "w.bin")])
+def test_what_another_store_put_there_is_compared_with_its_digests(
+    name: str, file: str, sent: MirroredStore, store: ArtifactStore, helper: Helper
+) -> None:
+    entries = {entry.path: entry for entry in sent.store.manifest(sent.store.resolve(name)).entries}
+    path = Path(entries[file].ref or sent.folder / "store" / object_key(entries[file].digest))
+    path.chmod(0o644)
+    path.write_text(file.upper())
+    try:
+        with pytest.raises(ArtifactCorrupted, match=rf"{name}:v0: {file}: expected blake3:.*, got blake3:"):
+            take_in(store, parse_ref(f"{sent.place}/{name}:v0"), ForeignSource(server=sent.wandb), helper=helper)
+    finally:
+        path.write_text(file)
+    assert store.names() == []
 
 
-def test_a_store_at_a_url_takes_it_in_too(others: Others, s3_bucket: str) -> None:
+def test_a_store_at_a_url_takes_it_in_too(others: Others, s3_bucket: str, helper: Helper) -> None:
     store = ArtifactStore(f"{s3_bucket}/store")
-    ref = take_in(store, parse_ref(others.name("corpus:v0")), others.source)
+    ref = take_in(store, parse_ref(others.name("corpus:v0")), others.source, helper=helper)
     assert contents(store, ref)["a.txt"] == "one a.txt"
 
 
@@ -386,5 +406,5 @@ def test_no_two_have_the_same_name_in_the_store() -> None:
 def test_a_type_that_does_not_fit_the_slot_is_told_with_both(others: Others, store: ArtifactStore) -> None:
     reference = others.name("ckpt:v0")
     with pytest.raises(ArtifactError, match=f"{reference} is a model, expected SFTDataArtifact; name one of that type"):
-        resolve_reference(store, reference, "SFTDataArtifact", source=others.source)
-    assert resolve_reference(store, reference, "ModelArtifact", source=others.unreachable).type == "model"
+        resolve_reference(store, reference, "SFTDataArtifact", others.source)
+    assert resolve_reference(store, reference, "ModelArtifact", others.unreachable).type == "model"

@@ -93,7 +93,8 @@ def test_the_run_is_that_of_the_stage_and_finished(sent: MirroredStore) -> None:
 
 def test_equal_files_of_two_versions_are_two_versions(sent: MirroredStore) -> None:
     versions = sent.collection("twice")["versions"]
-    assert [facts["metadata"]["nemotron_ref"] for facts in versions.values()] == ["twice:v0", "twice:v1"]
+    refs = {version: facts["metadata"]["nemotron_ref"] for version, facts in versions.items()}
+    assert refs == {"v0": "twice:v0", "v1": "twice:v1"}
 
 
 def test_metadata_of_more_keys_than_wandb_takes_is_whole_in_a_file(sent: MirroredStore) -> None:

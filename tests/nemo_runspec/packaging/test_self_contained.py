@@ -39,9 +39,8 @@ def test_the_head_of_the_file_tells_what_it_is(script: Path, tmp_path: Path) -> 
     text = head.decode(errors="replace").replace("\n# ", " ")
     assert text.startswith("#!/usr/bin/env python3 A Python program in one file: recipe/stage0/data_prep.py with ")
     assert f"The script's digest is sha256:{digest}." in text
-    assert (
-        "which must be installed or are optional to it: omegaconf, pydantic, pydantic_core, ray, torch, yaml." in text
-    )
+    needed = "blake3, fsspec, omegaconf, pydantic, pydantic_core, ray, torch, yaml"
+    assert f"which must be installed or are optional to it: {needed}." in text
 
 
 def test_a_file_has_what_the_script_imports_and_no_more(script: Path) -> None:

@@ -1,0 +1,238 @@
+"""Runs of the deployments, from a worker that was started somewhere else, on the real server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+from flow_runs import state, wait_for_state
+from team_server import TeamServer, clean_environment, connect, nemotron, wait_until
+
+from nemo_runspec.artifacts import ArtifactStore, lineage_text
+from nemo_runspec.metrics_log import read_metrics
+from nemotron.deployments.backup import existing_secrets, run_tool
+from nemotron.deployments.database import find_database
+
+NAME = "deployer"
+FEW = ["train.train_iters=2", "train.eval_iters=1", "optimizer.warmup_iters=1"]
+FEW_ANSWERS = ["train.prompts_per_iter=4", "train.answers_per_prompt=2", "train.num_rollout_workers=1"]
+QUICK = {
+    "pretrain": {"overrides": FEW},
+    "sft": {"overrides": FEW},
+    "rl": {"overrides": ["train.train_iters=1", *FEW_ANSWERS, "optimizer.warmup_iters=0"]},
+}
+CANARY = "canary-7d1f"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """A project whose deployments are on the server, and a worker in another directory."""
+
+    team: TeamServer
+    project: Path
+
+    def start(self, name: str, **parameters: Any) -> str:
+        """The id of a new run."""
+        deployment = self.team.ask(f"deployments/name/{name}")["id"]
+        made = self.team.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})
+        return str(made["id"])
+
+    def retry(self, run: str) -> None:
+        """As the UI's button does it."""
+        self.team.ask(f"flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}})
+
+    def is_retried(self, run: str) -> bool:
+        """Whether it runs again; Prefect says Crashed a second time after its hooks, and undoes an early retry."""
+        said = state(self.team, run)
+        if said == "CRASHED":
+            self.retry(run)
+        return said in ("RUNNING", "COMPLETED")
+
+    def answer(self, run: str, **form: Any) -> None:
+        """Fill in the form of a paused run, as in the UI."""
+        assert self.team.ask(f"flow_runs/{run}/resume", {"run_input": form})["status"] == "ACCEPT"
+
+    def message(self, run: str) -> str:
+        return str(self.team.ask(f"flow_runs/{run}")["state"]["message"])
+
+    def tasks(self, run: str) -> list[tuple[str, str]]:
+        """Stages and the names of their states, in the order in which they began."""
+        of_run = {"flow_runs": {"id": {"any_": [run]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return [(task["name"], task["state_name"]) for task in self.team.ask("task_runs/filter", of_run)]
+
+    def work_dirs(self, stage: str) -> list[Path]:
+        return sorted((self.project / ".nemotron" / "work").glob(f"{stage}-*"))
+
+    def process(self, run: str) -> int:
+        """The process of the flow run."""
+        wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
+        found = [path for path in Path("/proc").glob("[0-9]*") if is_flow(path, wanted)]
+        return int(found[0].name)
+
+
+def is_flow(path: Path, wanted: bytes) -> bool:
+    try:
+        words = (path / "environ").read_bytes().split(b"\0")
+        return wanted in words and b"prefect" in (path / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def deployed(team: TeamServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """Deployed in one directory; the worker started in another, with a secret in its environment."""
+    project, elsewhere = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("elsewhere")
+    (project / "env.toml").write_text(f'[lab]\nexecutor = "local"\nenv_vars = {{SITE_LOGIN = "{CANARY}-profile"}}\n')
+    imported = nemotron("env", "import", cwd=project, **team.env)
+    assert imported.returncode == 0, imported.stderr
+    (project / "env.toml").write_text("")
+    done = nemotron("deploy", cwd=project, **team.env)
+    assert done.returncode == 0, done.stderr
+    env = team.env | {"PREFECT_WORKER_QUERY_SECONDS": "1", "HF_TOKEN": f"{CANARY}-environment"}
+    started = nemotron("worker", "--detach", "--name", NAME, cwd=elsewhere, **env)
+    assert started.returncode == 0, started.stderr
+    yield Deployed(team=team, project=project)
+    nemotron("worker", "stop", "--name", NAME, cwd=elsewhere, **env)
+
+
+@pytest.fixture(scope="module")
+def whole_chain(deployed: Deployed) -> subprocess.CompletedProcess[str]:
+    """The whole chain, as a user runs it from a shell; few steps."""
+    quick = [word for stage, given in QUICK.items() for word in ("-p", f"{stage}={json.dumps(given)}")]
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "prefect", "deployment", "run", "nano3/full"),
+            *("-p", "config=tiny", "-p", "profile=local", *quick, "--watch"),
+        ],
+        cwd="/",
+        env=clean_environment() | deployed.team.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+
+
+def test_the_whole_chain_runs_from_a_worker_in_another_directory(
+    deployed: Deployed, whole_chain: subprocess.CompletedProcess[str]
+) -> None:
+    assert whole_chain.returncode == 0, whole_chain.stdout[-3000:] + whole_chain.stderr
+    assert "Flow run finished successfully" in whole_chain.stdout
+    store = ArtifactStore(deployed.project / ".nemotron" / "artifacts")
+    assert lineage_text(store, store.resolve("nano3-rl-model:latest")).count("-model:v") == 3
+
+
+@pytest.mark.slow
+def test_the_tiny_chain_of_the_readme_runs_as_a_deployment(deployed: Deployed) -> None:
+    run = deployed.start("nano3/full", config="tiny", profile="local")
+    wait_until(lambda: state(deployed.team, run) in ("COMPLETED", "FAILED", "CRASHED"), timeout_s=900)
+    assert state(deployed.team, run) == "COMPLETED", deployed.message(run)
+
+
+@pytest.mark.usefixtures("whole_chain")
+def test_a_retry_of_a_killed_run_goes_on_where_it_was(deployed: Deployed) -> None:
+    overrides = ["train.train_iters=60", "train.eval_iters=1", "checkpoint.save_interval=5"]
+    run = deployed.start("nano3/pretrain", data_prep_pretrain={}, pretrain={"overrides": overrides})
+    metrics = [path / "metrics.jsonl" for path in deployed.work_dirs("pretrain")]
+
+    def steps() -> list[float]:
+        new = [path for path in deployed.work_dirs("pretrain") if path / "metrics.jsonl" not in metrics]
+        return [row["step"] for path in new for row in read_metrics(path / "metrics.jsonl")]
+
+    wait_until(lambda: 7 in steps(), timeout_s=180)
+    os.kill(deployed.process(run), signal.SIGKILL)
+    wait_for_state(deployed.team, run, "CRASHED")
+
+    wait_until(lambda: deployed.is_retried(run))
+
+    wait_for_state(deployed.team, run, "COMPLETED")
+    assert ("data_prep_pretrain", "Cached") in deployed.tasks(run)
+    assert steps().count(1) == 1
+    assert max(steps()) == 60
+
+
+@pytest.fixture(scope="module")
+def approved(deployed: Deployed, whole_chain: object) -> str:  # noqa: ARG001
+    """A run that was paused while the server was away for longer than Prefect's clients try, and then approved."""
+    run = deployed.start("nano3/data-prep", approve_before=["data_prep_sft"], profile="lab")
+    wait_for_state(deployed.team, run, "PAUSED")
+    down = deployed.team.nemotron("down")
+    assert down.returncode == 0, down.stderr
+    up = deployed.team.nemotron("up")
+    assert up.returncode == 0, up.stderr
+    assert connect(deployed.team.dir) == deployed.team
+    deployed.answer(run, go_on=True, note="looks good")
+    wait_for_state(deployed.team, run, "COMPLETED")
+    return run
+
+
+def test_a_run_waits_for_a_yes_also_while_the_server_is_away(deployed: Deployed, approved: str) -> None:
+    assert deployed.tasks(approved) == [(f"data_prep_{stage}", "Reused") for stage in ("pretrain", "sft", "rl")]
+
+
+def test_a_retry_does_not_ask_again_and_runs_nothing_again(deployed: Deployed, approved: str) -> None:
+    deployed.retry(approved)
+    wait_until(lambda: state(deployed.team, approved) in ("PAUSED", "COMPLETED"))
+    assert state(deployed.team, approved) == "COMPLETED"
+    cached = [name for name, said in deployed.tasks(approved) if said == "Cached"]
+    assert sorted(cached) == ["data_prep_pretrain", "data_prep_rl", "data_prep_sft"]
+
+
+@pytest.mark.usefixtures("whole_chain")
+def test_a_no_cancels_the_run_and_says_why(deployed: Deployed) -> None:
+    run = deployed.start("nano3/data-prep", approve_before=["data_prep_sft"])
+    wait_for_state(deployed.team, run, "PAUSED")
+    deployed.answer(run, go_on=False, note="too early")
+    wait_for_state(deployed.team, run, "CANCELLED")
+    assert deployed.message(run) == "data_prep_sft: not approved: too early"
+    assert [name for name, _ in deployed.tasks(run)] == ["data_prep_pretrain"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("whole_chain")
+def test_a_paused_run_can_be_cancelled(deployed: Deployed) -> None:
+    run = deployed.start("nano3/data-prep", approve_before=["data_prep_sft"])
+    wait_for_state(deployed.team, run, "PAUSED")
+    deployed.team.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    wait_for_state(deployed.team, run, "CANCELLED")
+    assert [name for name, _ in deployed.tasks(run)] == ["data_prep_pretrain"]
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"config": "huge"}, "huge"),
+    ({"sft": {"nodes": 0}}, "0 is less than the minimum of 1"),
+    ({"sft": {"overides": []}}, "overides"),
+    ({"sft": {"time": "soon"}}, "soon"),
+    ({"approve_before": ["sfd"]}, "sfd"),
+    ({"stf": {}}, "stf"),
+    ({"sft": {"overrides": ["run.env.env_vars.HF_TOKEN=hf_1"]}}, "HF_TOKEN"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "says"), REFUSED)
+def test_the_server_refuses_a_run_that_cannot_be(deployed: Deployed, parameters: dict[str, Any], says: str) -> None:
+    before = deployed.team.ask("flow_runs/count", {})
+    with pytest.raises(HTTPError) as refused:
+        deployed.start("nano3/full", **parameters)
+    assert refused.value.code == 409
+    assert says in json.loads(refused.value.read())["detail"]
+    assert deployed.team.ask("flow_runs/count", {}) == before
+
+
+@pytest.mark.usefixtures("approved")
+def test_secrets_are_in_no_table_log_or_file_of_others(deployed: Deployed) -> None:
+    folder = deployed.team.dir
+    database = find_database(folder, existing_secrets(folder))
+    dump = run_tool(database, "pg_dump", database.url)
+    assert "nano3-tiny" in dump
+    assert CANARY not in dump
+    assert CANARY not in json.dumps(deployed.team.ask("block_documents/filter", {}))
+    files = [path for path in deployed.project.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert files == []

@@ -1,0 +1,210 @@
+"""What becomes of a run whose Slurm job lives while the worker, the server or the database are killed, or are away."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.cluster import Cluster
+from flow_runs import state, wait_for_state
+from small_recipe import write_recipe
+from team_server import TeamServer, nemotron, program_pid, wait_until
+
+from nemo_runspec.artifacts import ArtifactStore
+
+WORKER, POOL = "survivor", "nemotron"
+PROFILE = '[lab]\nexecutor = "slurm"\nmem = "1G"\ntime = "00:10:00"\npoll_interval_s = 1\n'
+# As deployments/prefect.yaml has it.
+PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}
+UNTIL_TOLD = """import time
+    while not Path(config["text"]).exists():
+        time.sleep(0.1)
+    if Path(config["text"]).read_text():
+        raise DataError("told to fail")"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """A project on the cluster, and a deployment of one stage whose job ends when it is told to."""
+
+    team: TeamServer
+    cluster: Cluster
+    project: Path
+    env: dict[str, str]
+    deployment: str = ""
+
+    def worker(self, *words: str) -> None:
+        """`nemotron worker WORDS`."""
+        done = nemotron("worker", *words, "--name", WORKER, cwd=self.project, **self.env)
+        assert done.returncode == 0, done.stderr
+
+    def worker_folder(self) -> Path:
+        return self.project / ".nemotron" / "workers" / WORKER
+
+    def kill(self, program: str) -> None:
+        """End a worker, server or postgres by SIGKILL."""
+        folder = self.worker_folder() if program == "worker" else self.team.dir
+        os.kill(program_pid(folder, program), signal.SIGKILL)
+
+    def start(self, run_id: str) -> "LabRun":
+        """A new run, when its job runs."""
+        go_on = self.project / run_id
+        parameters = {
+            "recipe": "small",
+            "script": str(self.project / "recipe" / "stage0" / "data_prep.py"),
+            "config": "default",
+            "run_id": run_id,
+            "stages": ["data_prep"],
+            "overrides": [f"text={go_on}"],
+            "profile": "lab",
+            "directory": str(self.project),
+            "project_dir": str(self.project),
+        }
+        made = self.team.ask(f"deployments/{self.deployment}/create_flow_run", {"parameters": parameters})
+        run = LabRun(lab=self, run_id=run_id, id=str(made["id"]), go_on=go_on)
+        wait_until(lambda: run.jobs() == ["RUNNING"], timeout_s=120)
+        return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabRun:
+    """One run, its only stage and its job."""
+
+    lab: Lab
+    run_id: str
+    id: str
+    go_on: Path
+
+    def end_job(self, *, why: str = "") -> None:
+        """Let the job end, well or for that reason, and wait until it has."""
+        self.go_on.write_text(why)
+        wait_until(lambda: self.jobs() == ["FAILED" if why else "COMPLETED"])
+
+    def jobs(self) -> list[str]:
+        """The states of all jobs that the run has ever submitted."""
+        return [job.split()[1] for job in self.lab.cluster.jobs(name=f" {self.run_id}-")]
+
+    def tasks(self) -> list[tuple[str, str]]:
+        """Those that the server knows, and their states."""
+        of_run = {"flow_runs": {"id": {"any_": [self.id]}}}
+        return [(task["name"], task["state_name"]) for task in self.lab.team.ask("task_runs/filter", of_run)]
+
+    def artifacts(self) -> list[str]:
+        """Those that the run has made."""
+        store = ArtifactStore(self.lab.project / ".nemotron" / "artifacts")
+        made = [ref for name in store.names() for ref in store.versions(name)]
+        return [ref.name for ref in made if store.record(ref).producer.run_id == self.run_id]
+
+    def processes(self) -> list[int]:
+        """The flow's own."""
+        wanted = f"PREFECT__FLOW_RUN_ID={self.id}".encode()
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_flow(path, wanted)]
+
+    def check_nothing_was_lost(self) -> None:
+        """It ends well, after one job, with its artifact and its task."""
+        wait_for_state(self.lab.team, self.id, "COMPLETED")
+        assert self.jobs() == ["COMPLETED"]
+        assert self.artifacts() == ["small-data"]
+        wait_until(lambda: self.tasks() == [("small", "Completed")])
+
+
+def is_flow(path: Path, wanted: bytes) -> bool:
+    """Whether the process is that flow run's, and not a Slurm job's, which inherits its environment."""
+    try:
+        words = (path / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return wanted in words and not any(word.startswith(b"SLURM_JOB_ID=") for word in words)
+
+
+def deploy(team: TeamServer) -> str:
+    """The id of a deployment of the flow of one stage."""
+    wait_until(lambda: team.ask("work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}}))
+    wanted: dict[str, Any] = {
+        "name": "survival",
+        "flow_id": team.ask("flows/", {"name": "stage"})["id"],
+        "work_pool_name": POOL,
+        "entrypoint": "nemotron.flows.stage.stage",
+        "job_variables": {"env": PATIENT},
+    }
+    return str(team.ask("deployments/", wanted)["id"])
+
+
+@pytest.fixture(scope="module")
+def lab(team: TeamServer, slurm_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The project, its worker, and the deployment."""
+    project = tmp_path_factory.mktemp("project")
+    (project / "env.toml").write_text(PROFILE)
+    write_recipe(project, body=UNTIL_TOLD)
+    env = team.env | slurm_cluster.env | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    lab = Lab(team=team, cluster=slurm_cluster, project=project, env=env)
+    lab.worker("--detach")
+    yield Lab(**vars(lab) | {"deployment": deploy(team)})
+    lab.worker("stop")
+    slurm_cluster.cancel_all()
+
+
+@pytest.mark.parametrize("program", ["worker", "server", "postgres"])
+def test_a_program_that_is_killed_while_a_job_runs_costs_nothing(lab: Lab, program: str) -> None:
+    run = lab.start(f"killed-{program}")
+    lab.kill(program)
+    run.end_job()
+    run.check_nothing_was_lost()
+
+
+def outlive(lab: Lab, name: str, *, away_s: float) -> tuple[LabRun, LabRun]:
+    """Two runs whose jobs end while the API is away, one of them badly; the API stays away for that long."""
+    good, bad = lab.start(f"{name}-good"), lab.start(f"{name}-bad")
+    down = lab.team.nemotron("down")
+    assert down.returncode == 0, down.stderr
+    good.end_job()
+    bad.end_job(why="fail")
+    time.sleep(away_s)
+    up = lab.team.nemotron("up")
+    assert up.returncode == 0, up.stderr
+    return good, bad
+
+
+@pytest.fixture(scope="module")
+def short_outage(lab: Lab) -> tuple[LabRun, LabRun]:
+    return outlive(lab, "short", away_s=5)
+
+
+def test_a_job_that_ends_while_the_api_is_away_completes_its_run(short_outage: tuple[LabRun, LabRun]) -> None:
+    short_outage[0].check_nothing_was_lost()
+
+
+def test_a_job_that_fails_while_the_api_is_away_fails_its_run(short_outage: tuple[LabRun, LabRun]) -> None:
+    run = short_outage[1]
+    wait_for_state(run.lab.team, run.id, "FAILED")
+    assert run.jobs() == ["FAILED"]
+    assert run.artifacts() == []
+    wait_until(lambda: run.tasks() == [("small", "Failed")])
+
+
+@pytest.mark.slow
+def test_five_minutes_without_the_api_cost_nothing(lab: Lab) -> None:
+    good, bad = outlive(lab, "long", away_s=300)
+    wait_until(lambda: state(lab.team, good.id) == "COMPLETED", timeout_s=330)
+    good.check_nothing_was_lost()
+    wait_until(lambda: state(lab.team, bad.id) == "FAILED", timeout_s=60)
+    assert bad.jobs() == ["FAILED"]
+
+
+def test_a_retry_of_a_crashed_run_takes_up_the_job_that_lives(lab: Lab) -> None:
+    run = lab.start("crashed")
+    for pid in run.processes():
+        os.kill(pid, signal.SIGKILL)
+    wait_for_state(lab.team, run.id, "CRASHED")
+    assert run.jobs() == ["RUNNING"]
+    retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    lab.team.ask(f"flow_runs/{run.id}/set_state", retry)
+    wait_for_state(lab.team, run.id, "RUNNING")
+    run.end_job()
+    wait_for_state(lab.team, run.id, "COMPLETED")
+    assert run.jobs() == ["COMPLETED"]
+    assert run.artifacts() == ["small-data"]
