@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import httpx
-from prefect.blocks.core import Block
+from prefect.blocks.core import Block, schema_extra
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -23,7 +23,7 @@ from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from nemo_runspec.errors import ConfigError, RequirementError, did_you_mean
 from nemo_runspec.profile_fields import ENV_VARS, ProfileFields, check_env_vars
@@ -34,6 +34,12 @@ RETRIES = 2
 """2 and 4 s later: Prefect's server answers 503 while another request holds SQLite's lock."""
 
 
+def _hide_each_variable(schema: dict[str, Any], model: type[Block]) -> None:
+    """The block's schema, by which the server hides each of the variables: Prefect 3.8.8 shows those of a dict."""
+    schema_extra(schema, model)
+    schema["secret_fields"] = [f"{name}.*" if name == "env_vars" else name for name in schema["secret_fields"]]
+
+
 class EnvProfile(ProfileFields, Block):
     """A profile as a Prefect block; each of its variables is a secret."""
 
@@ -41,7 +47,9 @@ class EnvProfile(ProfileFields, Block):
     _block_type_slug: ClassVar[str | None] = "nemotron-env-profile"
     _description: ClassVar[str | None] = "Where and how stages run: this machine or a Slurm cluster, as in env.toml."
 
-    env_vars: dict[str, SecretStr] = Field(default_factory=dict, description=ENV_VARS)
+    model_config = ConfigDict(extra="allow", json_schema_extra=_hide_each_variable)
+
+    env_vars: dict[str, SecretStr] = Field(default_factory=dict, description=f"{ENV_VARS}; hidden in the UI")
     profile_name: str = Field(
         default="", description="The profile's name where it is not the block's, which has no capitals and no _"
     )

@@ -149,6 +149,8 @@ def prefect_environment(
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "ui"),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # By default they are in memory, and a flow whose slot is forgotten at a restart is ended by Prefect's client.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "1",
     }
 

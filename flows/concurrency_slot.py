@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import Flow
+from prefect import Flow, flow_engine
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 
@@ -25,18 +26,25 @@ logger = logging.getLogger(__name__)
 
 
 def keep_slot(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Do the renewing in place of Prefect; to be called when the run begins."""
-    lease = state.state_details.deployment_concurrency_lease_id
-    if lease is None:
-        return
-    state.state_details.deployment_concurrency_lease_id = None  # else Prefect does it, too
+    """Have this process keep its slot our way; to be called before Prefect does it, when the run begins."""
+    setattr(flow_engine, "maintain_concurrency_lease", slot_kept)  # noqa: B010  there is no setting for it
+
+
+@contextmanager
+def slot_kept(lease: UUID, *_args: object, **_kwargs: object) -> Iterator[None]:
+    """Renew the slot for the block, as long as the server knows it."""
+    ended = threading.Event()
     context = contextvars.copy_context()  # where the API's URL is
-    threading.Thread(target=context.run, args=(renew_until_lost, lease), daemon=True).start()
+    threading.Thread(target=context.run, args=(renew, lease, ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
-def renew_until_lost(lease: UUID, *, every_s: float = RENEW_EVERY_S) -> None:
-    """Renew it as long as the server knows it; one that does not answer is asked again."""
-    while True:
+def renew(lease: UUID, ended: threading.Event, *, every_s: float = RENEW_EVERY_S) -> None:
+    """Renew it until then or until the server does not know it; one that does not answer is asked again."""
+    while not ended.is_set():
         try:
             with get_client(sync_client=True) as client:
                 client.renew_concurrency_lease(lease, lease_duration=LEASE_S)
@@ -46,4 +54,4 @@ def renew_until_lost(lease: UUID, *, every_s: float = RENEW_EVERY_S) -> None:
                 return
         except httpx.HTTPError as error:
             logger.debug("Prefect does not answer: %s", error)
-        time.sleep(every_s)
+        ended.wait(every_s)

@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -47,12 +49,18 @@ class TeamServer:
         return {"PREFECT_API_URL": self.api_url, "PREFECT_API_AUTH_STRING": self.auth, "DO_NOT_TRACK": "1"}
 
     def ask(self, path: str, question: Any = None, *, method: str | None = None, timeout_s: float = 60) -> Any:
-        """What the API answers to a GET, or to a POST of the question; None where that is nothing."""
+        """What the API answers to a GET, or to a POST of the question; asked again while the database is away."""
         body = None if question is None else json.dumps(question).encode()
         headers = {"Content-Type": "application/json", "Authorization": basic(self.auth)}
         request = Request(f"{self.api_url}/{path}", data=body, headers=headers, method=method)
-        with urlopen(request, timeout=timeout_s) as response:
-            return json.loads(response.read() or "null")
+        for pause_s in (1, 2, 4, 8, 0):  # as Prefect's clients do
+            try:
+                with urlopen(request, timeout=timeout_s) as response:
+                    return json.loads(response.read() or "null")
+            except HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not pause_s:
+                    raise
+                time.sleep(pause_s)
 
     def pid(self, program: str) -> int:
         """The process of `postgres` or `server` now, 0 while there is none."""

@@ -20,12 +20,12 @@ _Settings = TypeVar("_Settings", bound=Settings)
 
 
 def parse_settings(kind: type[_Settings], config: Mapping[str, Any], *, origin: str) -> _Settings:
-    """The config as `kind`; the `run` section is left out.
+    """The config as `kind`; the section `run`, and `artifacts` of env.toml, are left out.
 
     Raises:
         ConfigError: in one line, each value that cannot be used, with its key and what is expected.
     """
-    values = {key: value for key, value in config.items() if key != "run"}
+    values = {key: value for key, value in config.items() if key not in ("run", "artifacts")}
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -6,21 +6,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+from deployed_project import Deployed, deployed_project
 from flow_runs import state, wait_for_state
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
 from team_server import TeamServer, clean_environment, connect, nemotron, wait_until
 
 from nemo_runspec.artifacts import ArtifactStore, lineage_text
 from nemo_runspec.metrics_log import read_metrics
+from nemotron.blocks.artifact_stores import WandbArtifactStore, WandbCredentials
 from nemotron.deployments.backup import existing_secrets, run_tool
 from nemotron.deployments.database import find_database
+from nemotron.flows.nano3_stages import STAGES
 
-NAME = "deployer"
 FEW = ["train.train_iters=2", "train.eval_iters=1", "optimizer.warmup_iters=1"]
 FEW_ANSWERS = ["train.prompts_per_iter=4", "train.answers_per_prompt=2", "train.num_rollout_workers=1"]
 QUICK = {
@@ -31,75 +34,17 @@ QUICK = {
 CANARY = "canary-7d1f"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deployed:
-    """A project whose deployments are on the server, and a worker in another directory."""
-
-    team: TeamServer
-    project: Path
-
-    def start(self, name: str, **parameters: Any) -> str:
-        """The id of a new run."""
-        deployment = self.team.ask(f"deployments/name/{name}")["id"]
-        made = self.team.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})
-        return str(made["id"])
-
-    def retry(self, run: str) -> None:
-        """As the UI's button does it."""
-        self.team.ask(f"flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}})
-
-    def is_retried(self, run: str) -> bool:
-        """Whether it runs again; Prefect says Crashed a second time after its hooks, and undoes an early retry."""
-        said = state(self.team, run)
-        if said == "CRASHED":
-            self.retry(run)
-        return said in ("RUNNING", "COMPLETED")
-
-    def answer(self, run: str, **form: Any) -> None:
-        """Fill in the form of a paused run, as in the UI."""
-        assert self.team.ask(f"flow_runs/{run}/resume", {"run_input": form})["status"] == "ACCEPT"
-
-    def message(self, run: str) -> str:
-        return str(self.team.ask(f"flow_runs/{run}")["state"]["message"])
-
-    def tasks(self, run: str) -> list[tuple[str, str]]:
-        """Stages and the names of their states, in the order in which they began."""
-        of_run = {"flow_runs": {"id": {"any_": [run]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        return [(task["name"], task["state_name"]) for task in self.team.ask("task_runs/filter", of_run)]
-
-    def work_dirs(self, stage: str) -> list[Path]:
-        return sorted((self.project / ".nemotron" / "work").glob(f"{stage}-*"))
-
-    def process(self, run: str) -> int:
-        """The process of the flow run."""
-        wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
-        found = [path for path in Path("/proc").glob("[0-9]*") if is_flow(path, wanted)]
-        return int(found[0].name)
-
-
-def is_flow(path: Path, wanted: bytes) -> bool:
-    try:
-        words = (path / "environ").read_bytes().split(b"\0")
-        return wanted in words and b"prefect" in (path / "cmdline").read_bytes()
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def deployed(team: TeamServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """Deployed in one directory; the worker started in another, with a secret in its environment."""
-    project, elsewhere = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("elsewhere")
+    """With a secret in a profile's block and another in the worker's environment."""
+    project = tmp_path_factory.mktemp("project")
     (project / "env.toml").write_text(f'[lab]\nexecutor = "local"\nenv_vars = {{SITE_LOGIN = "{CANARY}-profile"}}\n')
     imported = nemotron("env", "import", cwd=project, **team.env)
     assert imported.returncode == 0, imported.stderr
     (project / "env.toml").write_text("")
-    done = nemotron("deploy", cwd=project, **team.env)
-    assert done.returncode == 0, done.stderr
-    env = team.env | {"PREFECT_WORKER_QUERY_SECONDS": "1", "HF_TOKEN": f"{CANARY}-environment"}
-    started = nemotron("worker", "--detach", "--name", NAME, cwd=elsewhere, **env)
-    assert started.returncode == 0, started.stderr
-    yield Deployed(team=team, project=project)
-    nemotron("worker", "stop", "--name", NAME, cwd=elsewhere, **env)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    with deployed_project(team, project, elsewhere, HF_TOKEN=f"{CANARY}-environment") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +83,7 @@ def test_the_tiny_chain_of_the_readme_runs_as_a_deployment(deployed: Deployed) -
 
 @pytest.mark.usefixtures("whole_chain")
 def test_a_retry_of_a_killed_run_goes_on_where_it_was(deployed: Deployed) -> None:
-    overrides = ["train.train_iters=60", "train.eval_iters=1", "checkpoint.save_interval=5"]
+    overrides = ["train.train_iters=30", "train.eval_iters=1", "checkpoint.save_interval=5"]
     run = deployed.start("nano3/pretrain", data_prep_pretrain={}, pretrain={"overrides": overrides})
     metrics = [path / "metrics.jsonl" for path in deployed.work_dirs("pretrain")]
 
@@ -146,7 +91,7 @@ def test_a_retry_of_a_killed_run_goes_on_where_it_was(deployed: Deployed) -> Non
         new = [path for path in deployed.work_dirs("pretrain") if path / "metrics.jsonl" not in metrics]
         return [row["step"] for path in new for row in read_metrics(path / "metrics.jsonl")]
 
-    wait_until(lambda: 7 in steps(), timeout_s=180)
+    wait_until(lambda: 6 in steps(), timeout_s=180)
     os.kill(deployed.process(run), signal.SIGKILL)
     wait_for_state(deployed.team, run, "CRASHED")
 
@@ -155,13 +100,14 @@ def test_a_retry_of_a_killed_run_goes_on_where_it_was(deployed: Deployed) -> Non
     wait_for_state(deployed.team, run, "COMPLETED")
     assert ("data_prep_pretrain", "Cached") in deployed.tasks(run)
     assert steps().count(1) == 1
-    assert max(steps()) == 60
+    assert max(steps()) == 30
 
 
 @pytest.fixture(scope="module")
 def approved(deployed: Deployed, whole_chain: object) -> str:  # noqa: ARG001
     """A run that was paused while the server was away for longer than Prefect's clients try, and then approved."""
-    run = deployed.start("nano3/data-prep", approve_before=["data_prep_sft"], profile="lab")
+    small = {"overrides": ["num_continuations=10", "addition.num_train=100"]}
+    run = deployed.start("nano3/data-prep", approve_before=["data_prep_sft"], profile="lab", data_prep_sft=small)
     wait_for_state(deployed.team, run, "PAUSED")
     down = deployed.team.nemotron("down")
     assert down.returncode == 0, down.stderr
@@ -174,7 +120,11 @@ def approved(deployed: Deployed, whole_chain: object) -> str:  # noqa: ARG001
 
 
 def test_a_run_waits_for_a_yes_also_while_the_server_is_away(deployed: Deployed, approved: str) -> None:
-    assert deployed.tasks(approved) == [(f"data_prep_{stage}", "Reused") for stage in ("pretrain", "sft", "rl")]
+    assert deployed.tasks(approved) == [
+        ("data_prep_pretrain", "Reused"),
+        ("data_prep_sft", "Completed"),
+        ("data_prep_rl", "Reused"),
+    ]
 
 
 def test_a_retry_does_not_ask_again_and_runs_nothing_again(deployed: Deployed, approved: str) -> None:
@@ -226,13 +176,30 @@ def test_the_server_refuses_a_run_that_cannot_be(deployed: Deployed, parameters:
     assert deployed.team.ask("flow_runs/count", {}) == before
 
 
+@pytest.fixture
+def mirrored(deployed: Deployed, tmp_path: Path) -> Path:
+    """Another project, whose store has W&B's key in a block, and where a run has tried to use it."""
+    (tmp_path / "env.toml").write_text('[artifacts]\nblock = "wandb-artifact-store/canary"\n')
+    settings = {PREFECT_API_URL: deployed.team.api_url, PREFECT_API_AUTH_STRING: deployed.team.auth}
+    with temporary_settings(settings):
+        key = SecretStr(f"{CANARY}-wandb".ljust(40, "0"))
+        credentials = WandbCredentials(api_key=key, base_url="http://127.0.0.1:9")
+        credentials.save("canary")
+        WandbArtifactStore(project="p", credentials=credentials, timeout_s=3).save("canary")
+    off = {name: {"enabled": False} for name in STAGES if name != "data_prep_pretrain"}
+    run = deployed.start("nano3/full", project_dir=str(tmp_path), **off)
+    wait_for_state(deployed.team, run, "COMPLETED")
+    return tmp_path
+
+
 @pytest.mark.usefixtures("approved")
-def test_secrets_are_in_no_table_log_or_file_of_others(deployed: Deployed) -> None:
+def test_secrets_are_in_no_table_log_or_file_of_others(deployed: Deployed, mirrored: Path) -> None:
     folder = deployed.team.dir
     database = find_database(folder, existing_secrets(folder))
     dump = run_tool(database, "pg_dump", database.url)
     assert "nano3-tiny" in dump
     assert CANARY not in dump
     assert CANARY not in json.dumps(deployed.team.ask("block_documents/filter", {}))
-    files = [path for path in deployed.project.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
-    assert files == []
+    files = [path for project in (deployed.project, mirrored) for path in project.rglob("*") if path.is_file()]
+    assert len(files) > 50
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []

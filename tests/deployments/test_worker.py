@@ -10,7 +10,7 @@ import pytest
 from flow_runs import deploy, start, state, wait_for_state
 from team_server import TeamServer, nemotron, program_pid, wait_until
 
-NAME, POOL = "tester", "nemotron"
+NAME, POOL = "tester", "trivial"
 VARIABLES = {
     "command": {"type": "string"},
     "env": {"type": "object"},
@@ -33,11 +33,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(team: TeamServer, project: Path) -> Iterator[Run]:
-    """Runs `nemotron worker WORDS --name tester` in the project; in the end the worker is stopped."""
+    """Runs `nemotron worker WORDS` in the project, for a pool of these tests; in the end the worker is stopped."""
     env = team.env | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
 
     def run_worker(*words: str) -> CompletedProcess[str]:
-        return nemotron("worker", *words, "--name", NAME, cwd=project, **env)
+        pool = ("--pool", POOL) if words == ("--detach",) else ()
+        return nemotron("worker", *words, "--name", NAME, *pool, cwd=project, **env)
 
     yield run_worker
     run_worker("stop")
@@ -96,14 +97,14 @@ def test_a_stopped_worker_leaves_its_flow_runs_running_and_names_them(
     go_on, begun = tmp_path / "go-on", tmp_path / "begun"
     flow_run = start(team, deploy(team, "wait_for", pool=POOL), {"path": str(go_on), "begun": str(begun)})
     wait_until(begun.exists, timeout_s=120)
-    assert f"worker {NAME} runs; flow runs: 1\n" in run("status").stdout
-
+    status = run("status").stdout
     said = run("stop").stdout
+    go_on.touch()
 
+    assert f"worker {NAME} runs; flow runs: 1\n" in status
     assert said == f"stopped\nflow runs that go on without it: {flow_run}\n"
     assert run("status").returncode == 1
     assert program_pid(worker, "worker") == 0
-    go_on.touch()
     wait_for_state(team, flow_run, "COMPLETED")
 
 

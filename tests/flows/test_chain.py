@@ -179,4 +179,4 @@ def test_a_damaged_input_is_refused_with_the_way_out(chain_project: Project, sto
     weights.write_bytes(sound)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert re.search(r"nano3-sft-model:v0: model\.pt: expected sha256:.*, got sha256:.*--refresh", line)
+    assert re.search(r"nano3-sft-model:v0: model\.pt: expected blake3:.*, got blake3:.*--refresh", line)

@@ -17,7 +17,7 @@ from nemotron.cli.completion import complete_artifact
 from nemotron.cli.group import CONTEXT
 
 OWN_RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-RESERVED = frozenset({"runs", "artifacts", "env", "doctor", "server", "worker"})
+RESERVED = frozenset({"runs", "artifacts", "env", "deploy", "doctor", "server", "worker"})
 PIPELINES = {"nano3": "Run the whole chain: data prep, pretrain, data prep, SFT, data prep, RL."}
 PIPE = "pipe"
 
