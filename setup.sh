@@ -38,6 +38,12 @@ ensure_postgres() {
   install_packages "the tests of the team server" postgresql
 }
 
+# A browser for the tests of the UI; playwright drives it and brings none of its own.
+ensure_chromium() {
+  command -v chromium >/dev/null && return
+  install_packages "the tests of the UI" chromium
+}
+
 ensure_environment() {
   local extras=$1 stamp=.venv/.installed-$1
   if [ -e "$stamp" ] && [ "$stamp" -nt pyproject.toml ]; then return; fi

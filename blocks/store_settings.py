@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from pydantic import SecretStr
 
 from nemo_runspec.env_file import FILE_NAME, load_env_file
 from nemo_runspec.errors import ConfigError, RequirementError
+from nemo_runspec.mirror.server import WandbServer
+from nemo_runspec.mirror.settings import DEFAULT_URL
 from nemo_runspec.store_location import absolute_location
 from nemotron.blocks.prefect_api import prefect_api_url
 
@@ -25,11 +27,16 @@ SECTION = "artifacts"
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSettings:
-    """`root` None is the project's own store; `wandb` are keys of `[wandb]`; `api_key` is that of a block."""
+    """`root` None is the project's own store; `wandb` are keys of `[wandb]`; `api_key` is a block's, for its server."""
 
     root: str | None = None
     wandb: Mapping[str, Any] = field(default_factory=dict)
     api_key: SecretStr | None = None
+
+    def key_for(self, base_url: str) -> SecretStr | None:
+        """The block's key, for the block's own server only."""
+        own = str(self.wandb.get("base_url") or DEFAULT_URL)
+        return self.api_key if base_url.rstrip("/") == own.rstrip("/") else None
 
 
 def project_env_file(project_dir: Path) -> Path | None:
@@ -60,6 +67,22 @@ def find_store_settings(project_dir: Path) -> StoreSettings:
             f"{FILE_NAME}: [{SECTION}] has both root and block; drop one, the block has a root of its own"
         )
     return _load_block(block) if block else StoreSettings(root=root)
+
+
+def wandb_server(base_url: str, project_dir: Path) -> WandbServer:
+    """The W&B server with the key that is meant for it: that of the store's block, else the environment's or netrc's.
+
+    Raises as `find_store_settings`.
+    """
+    server = environment_server(base_url, project_dir)
+    of_block = find_store_settings(project_dir).key_for(server.base_url)
+    return replace(server, api_key=of_block) if of_block else server
+
+
+def environment_server(base_url: str, project_dir: Path) -> WandbServer:
+    """The same without the block."""
+    own = wandb_table(project_dir).get("base_url")
+    return WandbServer.at(base_url, own=own if isinstance(own, str) else None)
 
 
 def project_store(project_dir: Path) -> str:

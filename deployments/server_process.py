@@ -124,7 +124,7 @@ def prefect_program(
     extra = secrets_file.read_env_file(folder / EXTRA_NAME) or {}
     return Program(
         name="server",
-        command=[sys.executable, "-P", "-m", "nemotron.deployments.prefect_app", str(fd)],
+        command=[sys.executable, "-P", "-m", "nemotron.flows.prefect_app", str(fd)],
         env={**prefect_environment(folder, settings, secrets, database_url=database.async_url), **extra},
         folder=folder,
         inherited_fds=(fd,),

@@ -71,8 +71,10 @@ def ask(stage: str, inputs: Mapping[str, ArtifactRef]) -> None:
     patiently(lambda client: show_form(client, run, key, f"Run **{stage}** on {given}?"))
     logger.info("%s: waits for somebody's word", stage)
     answer = wait_for_answer(run, stage, key)
+    note = f": {answer.note}" if answer.note else ""
     if not answer.go_on:
-        raise StageCancelled(f"{stage}: not approved{f': {answer.note}' if answer.note else ''}")
+        raise StageCancelled(f"{stage}: not approved{note}")
+    logger.info("%s: approved%s", stage, note)
 
 
 def wait_for_answer(run: FlowRun, stage: str, key: str) -> Approval:

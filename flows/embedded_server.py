@@ -19,8 +19,8 @@ from nemo_runspec.jobs import local
 START_TIMEOUT_S = 180.0  # an idle machine needs 5 s, a busy one has been seen to need 40
 STOP_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 15.0
-# As prefect.server.api.server.SubprocessASGIServer (3.8.8) sets them: no UI, no scheduler, settings are final.
-SERVER_ENV = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+# As prefect.server.api.server.SubprocessASGIServer (3.8.8) sets them: no UI, no scheduler.
+SERVER_ENV = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
 
 
 @contextmanager
@@ -55,8 +55,7 @@ def check_server(url: str) -> None:
 
 def server_command(listener_fd: int) -> list[str]:
     """Serve on the socket that is already listening, so that no port is lost between choosing and using it."""
-    uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    return [*uvicorn, "--fd", str(listener_fd), "--log-level", "error", "--lifespan", "on"]
+    return [sys.executable, "-P", "-m", "nemotron.flows.prefect_app", str(listener_fd)]
 
 
 def wait_for_server(url: str, log_path: Path) -> None:

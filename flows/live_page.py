@@ -108,10 +108,10 @@ class LivePage:
             self._metrics.look()
 
     def describe(self, ended_by: BaseException | None) -> str:
-        """A line for lists of pages."""
+        """A line for lists of pages, which name the stage and cut it after some 40 characters."""
         row = self._metrics.last if self._metrics else {}
         step = f"step {row['step']:,}/{row.get('total', 0):,}" if row else ""
-        parts = [f"{self.stage} {ending(ended_by)}", step, describe(row, separator=DOT), self._left(ended_by)]
+        parts = [ending(ended_by), step, describe(row, separator=DOT), self._left(ended_by)]
         return DOT.join(filter(None, parts))
 
     def render(self, ended_by: BaseException | None) -> str:
@@ -195,4 +195,6 @@ def ending(ended_by: BaseException | None) -> str:
 
 
 def _why(ended_by: BaseException | None) -> str:
-    return fenced(str(ended_by)) if isinstance(ended_by, Exception) else ""
+    """The error: its first line as text, which a narrow page wraps, and as it is what follows, as the end of a log."""
+    first, _, rest = str(ended_by).strip().partition("\n") if isinstance(ended_by, Exception) else ("", "", "")
+    return "\n\n".join([escape(first), *([fenced(rest)] if rest else [])])

@@ -3,7 +3,7 @@
 `python flows/nano3.py --help` tells what can be chosen; `--plain` runs the same stages without Prefect.
 """
 
-from __future__ import annotations
+# Annotations are no strings here: Prefect cannot resolve these where it loads the file by its path, as for `serve`.
 
 if __name__ == "__main__":  # before Prefect is imported: the command sets it up, or does without it
     from nemotron.flows.command import main

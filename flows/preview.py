@@ -119,7 +119,7 @@ class Preview(Pipeline):
             return
         preview.inputs = plan.inputs
         extract_train_config(plan.job_config)
-        if not options.refresh and (ref := find_reusable(plan, store)):
+        if ref := find_reusable(plan, options, store):
             preview.reuses, preview.made_by = ref, store.record(ref).producer.run_id
         preview.job = preview_job(plan, options)
 

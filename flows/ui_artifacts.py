@@ -72,7 +72,7 @@ def show_pipeline(pipeline: Pipeline, report: Report | None) -> None:
         return
     with _warning_only(f"run {run_id}"):
         text = pipeline_page(pipeline, ArtifactStore(pipeline.options.store_root), report)
-        last = [_headline(result) for result in pipeline.results[-1:]]
+        last = [f"{result.stage}: {_headline(result)}" for result in pipeline.results[-1:]]
         page.put(text, description=DOT.join([f"{len(pipeline.results)} stages", *last]))
 
 
@@ -104,9 +104,10 @@ def _page(results: Sequence[StageResult], store: ArtifactStore, details: Sequenc
 
 
 def _headline(result: StageResult) -> str:
+    """What matters first: a list of pages cuts it after some 40 characters."""
     _, seconds, metric, ref, made_by = stage_row(result)
-    made = f"reused {ref}, made by {made_by}" if result.reused else f"done in {seconds}{DOT}{ref}"
-    return DOT.join(filter(None, [f"{result.stage} {made}", metric]))
+    parts = ["reused", metric, f"{ref}, made by {made_by}"] if result.reused else [f"done in {seconds}", metric, ref]
+    return DOT.join(filter(None, parts))
 
 
 def _lineage(ref: ArtifactRef, store: ArtifactStore) -> str:
@@ -115,13 +116,14 @@ def _lineage(ref: ArtifactRef, store: ArtifactStore) -> str:
 
 
 def _stage_table(results: Sequence[StageResult], store: ArtifactStore) -> str:
-    """The table of stages, with W&B where anything is there."""
-    rows = [stage_row(result) for result in results]
+    """The table of stages; who made what is reused, and W&B, where there is any."""
+    num_columns = len(COLUMNS) if any(result.reused for result in results) else len(COLUMNS) - 1
+    columns, rows = COLUMNS[:num_columns], [stage_row(result)[:num_columns] for result in results]
     pins = find_pins(results, store)
     if not any(pins):
-        return table(COLUMNS, rows)
+        return table(columns, rows)
     links = [link(pin.qualified_name, web_url(pin.artifact_url, pin.run_url)) if pin else "" for pin in pins]
-    return table((*COLUMNS, "W&B"), rows, last=links)
+    return table((*columns, "W&B"), rows, last=links)
 
 
 def _key(*words: str) -> str:

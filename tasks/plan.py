@@ -67,7 +67,7 @@ def plan_stage(
     job_config = merge_config(stage, options, runspec)
     pinned = pin_inputs(stage, job_config, runspec, inputs, options, refs or frozen_refs(options))
     for ref in pinned.values():
-        store.verify(ref)
+        store.verify(ref, "sampled")
     profile = effective_profile(job_config)
     check_machine(stage, runspec, job_config, profile)
     check_process(stage, options, profile)

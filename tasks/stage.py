@@ -61,14 +61,12 @@ def run_stage(
     remember_stage(options, stage.name, plan.work_dir)
     jobs: list[Verdict] = []
     with alone(plan) as lock_fd:
-        ref = find_reusable(plan, store)
-        if ref and options.refresh and store.record(ref).producer.run_id != options.run_id:
-            ref = None  # what this very run made, before it was taken up again, is fresh enough
+        ref = find_reusable(plan, options, store)
         reused = ref is not None
         if ref is None:
             jobs = execute(plan, options, store, interrupts, lock_fd)
-            ref = collect(plan, store)
-    mirror(plan, options, store, ref)
+            ref = collect(plan, options, store)
+    mirror(plan, options, store, ref, interrupts)
     return StageResult(
         stage=stage.name,
         ref=ref,
@@ -85,13 +83,22 @@ def alone(plan: StagePlan) -> contextlib.AbstractContextManager[int]:
     return local.locked(plan.work_dir) if plan.profile.executor == "local" else contextlib.nullcontext(-1)
 
 
-def find_reusable(plan: StagePlan, store: ArtifactStore) -> ArtifactRef | None:
-    """The intact artifact that this fingerprint made before, if any."""
-    name = plan.runspec.artifacts.output_name
-    ref = store.find(name, plan.fingerprint) if name else None
+def find_reusable(plan: StagePlan, options: StageOptions, store: ArtifactStore) -> ArtifactRef | None:
+    """The artifact that this fingerprint made before, if any; not every byte of a large file is compared.
+
+    Raises:
+        ArtifactCorrupted: it is damaged.
+    """
+    ref = find_made(plan, options, store) if plan.runspec.artifacts.output_name else None
     if ref is not None:
-        store.verify(ref)
+        store.verify(ref, "sampled")
     return ref
+
+
+def find_made(plan: StagePlan, options: StageOptions, store: ArtifactStore) -> ArtifactRef | None:
+    """The newest artifact that this fingerprint made; with `refresh` only what this very run made, which is fresh."""
+    run_id = options.run_id if options.refresh else None
+    return store.find(output_name(plan.runspec), plan.fingerprint, run_id=run_id)
 
 
 def execute(
@@ -124,14 +131,14 @@ def is_published(plan: StagePlan, store: ArtifactStore, attempt: Attempt, option
     """Whether nothing is left to do after a completed attempt; without an output, whether this run waited for it."""
     if plan.runspec.artifacts.output_name is None:
         return options.run_id in followers(attempt)
-    return find_reusable(plan, store) is not None
+    return find_reusable(plan, options, store) is not None
 
 
-def collect(plan: StagePlan, store: ArtifactStore) -> ArtifactRef | None:
+def collect(plan: StagePlan, options: StageOptions, store: ArtifactStore) -> ArtifactRef | None:
     """The artifact that the script published, None if it declares none."""
     if plan.runspec.artifacts.output_name is None:
         return None
-    ref = store.find(output_name(plan.runspec), plan.fingerprint)
+    ref = find_made(plan, options, store)
     if ref is None:
         raise StageFailed(
             f"{plan.stage.name}: the script ended well but published no {output_name(plan.runspec)!r}; "

@@ -53,11 +53,13 @@ class TeamServer:
         body = None if question is None else json.dumps(question).encode()
         headers = {"Content-Type": "application/json", "Authorization": basic(self.auth)}
         request = Request(f"{self.api_url}/{path}", data=body, headers=headers, method=method)
-        for pause_s in (1, 2, 4, 8, 0):  # as Prefect's clients do
+        pauses_s = iter((1, 2, 4, 8))  # as Prefect's clients do
+        while True:
             try:
                 with urlopen(request, timeout=timeout_s) as response:
                     return json.loads(response.read() or "null")
             except HTTPError as error:
+                pause_s = next(pauses_s, 0)
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not pause_s:
                     raise
                 time.sleep(pause_s)

@@ -80,7 +80,7 @@ def saved_step(path: Path) -> int:
 
 def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
-        yield from parse_rows(path.read_text(encoding="utf-8").splitlines())
+        yield from parse_rows(path.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
 def _end_torn_line(path: Path) -> None:

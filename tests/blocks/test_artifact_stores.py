@@ -16,7 +16,7 @@ from nemotron.blocks.artifact_stores import (
     WandbOffline,
 )
 from nemotron.blocks.env_profile import prefect_client
-from nemotron.blocks.store_settings import StoreSettings, find_store_settings
+from nemotron.blocks.store_settings import StoreSettings, find_store_settings, wandb_server
 
 KEY = "k" * 40
 
@@ -30,9 +30,10 @@ def forget_blocks() -> Iterator[None]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("NEMOTRON_ENV_FILE", "PREFECT_API_URL", "PREFECT_PROFILE"):
+    for name in ("NEMOTRON_ENV_FILE", "PREFECT_API_URL", "PREFECT_PROFILE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -82,9 +83,9 @@ def test_a_block_without_a_server_is_refused(project: Path) -> None:
 
 def saved(block: StoreBlock, url: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> StoreSettings:
     with prefect_client(url):
-        block.save("lab", overwrite=True)
+        block.save("lab-store", overwrite=True)
     monkeypatch.setenv("PREFECT_API_URL", url)
-    return named(project, f'block = "{block.get_block_type_slug()}/lab"')
+    return named(project, f'block = "{block.get_block_type_slug()}/lab-store"')
 
 
 def test_a_local_store_comes_back_from_the_server(
@@ -112,6 +113,24 @@ def test_a_mirrored_store_comes_back_with_its_key(
         "required": True,
         "timeout_s": 120.0,
     }
+
+
+def test_a_block_s_key_goes_to_the_block_s_own_server_only(
+    block_server: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = WandbCredentials(api_key=SecretStr(KEY), base_url="http://wandb.lab/")
+    saved(WandbArtifactStore(project="nano3", credentials=credentials), block_server, project, monkeypatch)
+
+    assert wandb_server("http://wandb.lab", project).api_key == SecretStr(KEY)
+    assert wandb_server("http://evil.example", project).api_key is None
+
+
+def test_the_environment_s_key_goes_to_the_server_of_env_toml(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    (project / "env.toml").write_text('[wandb]\nbase_url = "http://wandb.lab/"\n')
+
+    assert wandb_server("http://wandb.lab", project).api_key == SecretStr(KEY)
+    assert wandb_server("http://evil.example", project).api_key is None
 
 
 def test_an_offline_store_sends_nothing_now(block_server: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from wandb_server.server import WandbServerProcess, wandb_server
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore, Producer
 from nemo_runspec.errors import ArtifactError
+from nemo_runspec.mirror.metrics_notes import note_metrics
 from nemo_runspec.mirror.target import WandbTarget
 from nemotron.cli.artifacts import app
 
@@ -27,7 +28,9 @@ def environment(server: WandbServerProcess, tmp_path: Path, monkeypatch: pytest.
     """A store of the test's own, and the server's key."""
     monkeypatch.setenv("NEMOTRON_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("WANDB_API_KEY", server.key)
-    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1:1 login user password {server.key}\n")
     server.clear_faults()
 
 
@@ -140,7 +143,39 @@ def test_a_missing_key_is_told(
     monkeypatch.setenv("NETRC", "/dev/null")
     publish("data")
     assert run() == 1
-    assert capsys.readouterr().out.startswith(f"no API key for W&B server {server.url}; set WANDB_API_KEY, or ")
+    assert capsys.readouterr().out.startswith(f"no API key for W&B server {server.url}; set WANDB_API_KEY and ")
+
+
+def test_the_key_of_another_server_is_sent_to_none_that_only_a_record_names(
+    publish: Publish, server: WandbServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WANDB_BASE_URL")
+    before = server.state()["operations"]
+    publish("data")
+    assert run() == 1
+    assert capsys.readouterr().out.startswith(f"no API key for W&B server {server.url}; set WANDB_API_KEY and ")
+    assert server.state()["operations"] == before
+
+
+def test_metrics_of_a_training_without_a_version_are_shown_and_sent(
+    server: WandbServerProcess, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "loss": 2.0}\n')
+    target = WandbTarget(
+        mode="offline",
+        project=tmp_path.name,
+        base_url=server.url,
+        run_id="run-rl",
+        name="rl",
+        group="run",
+        job_type="rl",
+    )
+    note_metrics(ArtifactStore(tmp_path / "store"), metrics, target)
+    assert run("--dry-run") == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("metrics of run run-rl  waits: ")
+    assert run() == 0
+    assert len(server.state()["runs"][f"double/{tmp_path.name}/run-rl"]["history"]) == 1
 
 
 def test_a_version_that_is_not_meant_for_wandb_is_refused(publish: Publish) -> None:

@@ -119,7 +119,7 @@ def test_while_a_stage_runs_its_page_says_how_far_it_is(watched: Watched) -> Non
     steps = [
         int(match[1])
         for page in watched.while_running
-        if (match := re.match(rf"data_prep running · step (\d+)/{NUM_STEPS} · loss ", page["description"]))
+        if (match := re.match(rf"running · step (\d+)/{NUM_STEPS} · loss ", page["description"]))
     ]
     assert len(set(steps)) >= 3
     assert steps == sorted(steps)
@@ -140,7 +140,7 @@ def test_the_curve_is_a_small_picture_in_the_page(watched: Watched) -> None:
 def test_one_page_is_left_of_a_stage_however_often_it_was_renewed(watched: Watched) -> None:
     (page,) = watched.pages
     assert {seen["id"] for seen in watched.while_running} == {page["id"]}
-    assert page["description"] == "data_prep reused small-data:v0, made by run-1 · total_sequences 1"
+    assert page["description"] == "reused · total_sequences 1 · small-data:v0, made by run-1"
     assert watched.events == []
 
 
@@ -201,7 +201,7 @@ def test_a_page_goes_on_once_its_server_is_back(server: Server, tmp_path: Path) 
     log = MetricsLog(total=9, path=tmp_path / "metrics.jsonl")
     with page_of(server.url, tmp_path) as page:
         log.log(1, {"loss": 4.0})
-        wait_until(lambda: descriptions(server.url, page) == ["train running · step 1/9 · loss 4.000"], timeout_s=30)
+        wait_until(lambda: descriptions(server.url, page) == ["running · step 1/9 · loss 4.000"], timeout_s=30)
         server.kill()
         log.log(2, {"loss": 3.0})
         time.sleep(1.0)
@@ -239,7 +239,13 @@ def test_at_last_a_page_says_what_ended_the_stage(
 ) -> None:
     with pytest.raises(type(error)), page_of(server.url, tmp_path) as page:
         raise error
-    assert descriptions(server.url, page) == [f"train {word}"]
+    assert descriptions(server.url, page) == [word]
+
+
+def test_the_reason_wraps_on_a_narrow_page_and_the_end_of_the_log_stays_as_it_is(tmp_path: Path) -> None:
+    live = timing.LivePage(page=UiPage(key="x", flow_run=uuid.uuid4()), stage="train", options=options(tmp_path))
+    page = live.render(StageFailed("train: no <space> left\n    last  line"))
+    assert page.startswith("## train: failed\n\ntrain: no \\<space\\> left\n\n```\n    last  line\n```\n\n")
 
 
 def test_what_an_earlier_attempt_of_the_run_left_is_not_taken_for_this_ones(tmp_path: Path) -> None:
@@ -247,7 +253,7 @@ def test_what_an_earlier_attempt_of_the_run_left_is_not_taken_for_this_ones(tmp_
     MetricsLog(total=9, path=tmp_path / "metrics.jsonl").log(9, {"loss": 4.0})
     live = timing.LivePage(page=UiPage(key="x", flow_run=uuid.uuid4()), stage="train", options=options(tmp_path))
     live.look()
-    assert live.describe(None) == "train running"
+    assert live.describe(None) == "running"
 
 
 def test_the_wandb_run_is_linked_as_soon_as_it_is_known(tmp_path: Path) -> None:

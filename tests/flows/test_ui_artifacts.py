@@ -50,7 +50,7 @@ def test_each_stage_and_the_run_have_a_page(artifacts: dict[str, Any]) -> None:
 
 def test_the_page_of_the_run_has_its_stages_lineage_and_report(artifacts: dict[str, Any]) -> None:
     page = artifacts["pipeline"]["data"]
-    assert page.splitlines()[0] == "| stage | time | key metric | artifact | reused from | W\\&B |"
+    assert page.splitlines()[0] == "| stage | time | key metric | artifact | W\\&B |"
     assert "## Lineage of nano3\\-pretrain\\-model:v0" in page
     assert "```\nnano3-pretrain-model:v0  ModelArtifact  (pretrain, run-7)\n└── nano3-pretrain-data:v0" in page
     assert re.search(r"^Report: /.*/report\.html$", page, re.MULTILINE)

@@ -49,6 +49,13 @@ def test_the_profile_has_the_last_word_on_variables(monkeypatch: pytest.MonkeyPa
     assert (variables["HF_HOME"], variables["WANDB_PROJECT"], variables["N"]) == ("/profile", "p", "1")
 
 
+def test_a_job_gets_the_key_of_wandb_with_the_server_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k1")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.lab")
+    variables = build_env_vars({})
+    assert (variables["WANDB_API_KEY"], variables["WANDB_BASE_URL"]) == ("k1", "https://wandb.lab")
+
+
 def test_the_exit_code_of_the_script_is_passed_on(tmp_path: Path) -> None:
     script = tmp_path / "s.py"
     script.write_text("import os, sys; sys.exit(int(os.environ['CODE']))")

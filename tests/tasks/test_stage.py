@@ -7,7 +7,8 @@ import pytest
 from small_recipe import CONFIG, options, write_recipe
 
 from nemo_runspec.artifacts import ArtifactStore
-from nemo_runspec.errors import ArtifactError, ConfigError, DataError, StageFailed
+from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ConfigError, DataError, StageFailed
+from nemotron.tasks.plan import StagePlan, plan_stage
 from nemotron.tasks.stage import run_stage
 
 
@@ -58,6 +59,69 @@ def test_refresh_makes_a_new_version_once_a_run(tmp_path: Path) -> None:
     taken_up = run_stage(stage, options(tmp_path, refresh=True, run_id="run-2"), {})
     assert (str(refreshed.ref), refreshed.reused) == ("small-data:v1", False)
     assert (str(taken_up.ref), taken_up.reused) == ("small-data:v1", True)
+
+
+def test_a_run_that_refreshes_takes_up_its_own_version_whatever_others_made_since(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path)
+    own = run_stage(stage, options(tmp_path, refresh=True, run_id="run-1"), {})
+    run_stage(stage, options(tmp_path, refresh=True, run_id="run-2"), {})
+    assert run_stage(stage, options(tmp_path, refresh=True, run_id="run-1"), {}).ref == own.ref
+
+
+def test_a_damaged_artifact_is_refused_and_made_again_by_refresh(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path)
+    run_stage(stage, options(tmp_path), {})
+    flip_contents(tmp_path)
+    with pytest.raises(ArtifactCorrupted, match=r"small-data:v0: text: expected blake3:.*--refresh$"):
+        run_stage(stage, options(tmp_path, run_id="run-2"), {})
+    refreshed = run_stage(stage, options(tmp_path, refresh=True, run_id="run-2"), {})
+    assert (str(refreshed.ref), refreshed.reused) == ("small-data:v1", False)
+
+
+def test_a_large_content_is_not_read_to_be_reused(tmp_path: Path) -> None:
+    stage = write_recipe(tmp_path, body=LARGE)
+    run_stage(stage, options(tmp_path), {})
+    flip_contents(tmp_path)
+    assert run_stage(stage, options(tmp_path), {}).reused is True
+
+
+def test_a_large_input_is_not_read_while_planning(tmp_path: Path) -> None:
+    run_stage(write_recipe(tmp_path, body=LARGE), options(tmp_path), {})
+    flip_contents(tmp_path)
+    plan_with_input(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"hellO", b"hell", None], ids=["flipped", "cut", "gone"])
+def test_a_damaged_input_is_refused_while_planning(damage: bytes | None, tmp_path: Path) -> None:
+    run_stage(write_recipe(tmp_path), options(tmp_path), {})
+    (content,) = contents(tmp_path)
+    content.unlink()
+    if damage is not None:
+        content.write_bytes(damage)
+    with pytest.raises(ArtifactCorrupted, match=r"small-data:v0: text: expected .*, got .*--refresh$"):
+        plan_with_input(tmp_path)
+
+
+LARGE = "(out / 'text').write_bytes(bytes(2 << 20))"
+
+
+def contents(folder: Path) -> list[Path]:
+    """The files of the project's store that hold contents."""
+    return [path for path in (folder / ".nemotron" / "artifacts" / "objects").rglob("*") if path.is_file()]
+
+
+def flip_contents(folder: Path) -> None:
+    """Change each content of the project's store, as a bad disk would."""
+    for path in contents(folder):
+        content = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+def plan_with_input(folder: Path) -> StagePlan:
+    """Plan a stage that takes what the small recipe made."""
+    stage = write_recipe(folder, inputs='data = "SplitJsonlDataArtifact"', config=CONFIG + "run: {data: small-data}\n")
+    return plan_stage(stage, options(folder), {}, ArtifactStore(folder / ".nemotron" / "artifacts"))
 
 
 def test_a_breakpoint_in_a_plain_run_stops_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
@@ -102,8 +103,12 @@ class Backend(Protocol):
     def list_candidates(self) -> Iterator[Candidate]:
         """All that could be garbage: `objects/`, `manifests/`, `checkouts/<manifest>` and unfinished work, no more."""
 
-    def delete(self, key: str) -> None:
-        """Remove a candidate; nothing if it is gone."""
+    def delete(self, key: str, *, unless_since: float = inf) -> bool:
+        """Remove a candidate; nothing if it is gone.
+
+        False if it stays because it was written since `unless_since`, seconds since the epoch, by somebody whom
+        `collecting` did not keep out.
+        """
 
     def writers(self) -> list[str]:
         """Who writes at this moment, as `process PID on HOST`."""

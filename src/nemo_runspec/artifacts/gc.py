@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from nemo_runspec.artifacts.backend import Kind, checkout_key, manifest_key, object_key
@@ -54,6 +55,8 @@ def find_garbage(store: ArtifactStore, *, grace_s: float = 0.0) -> list[Garbage]
 def collect_garbage(store: ArtifactStore, *, wait_s: float, grace_s: float = 0.0) -> list[Garbage]:
     """Delete what `find_garbage` finds and return it; waits up to `wait_s` seconds for those who publish.
 
+    What is written meanwhile, on a host whose locks are its own, stays if there is a grace period.
+
     Whatever of it a crash leaves is garbage still.
 
     Raises:
@@ -63,10 +66,9 @@ def collect_garbage(store: ArtifactStore, *, wait_s: float, grace_s: float = 0.0
     if not store.exists():
         return []
     with store_errors(store.backend, "deleting garbage"), store.backend.collecting(wait_s=wait_s):
+        newest = time.time() - grace_s if grace_s > 0 else inf
         garbage = find_garbage(store, grace_s=grace_s)
-        for item in garbage:
-            store.backend.delete(item.key)
-        return garbage
+        return [item for item in garbage if store.backend.delete(item.key, unless_since=newest)]
 
 
 def linked_parts(store: ArtifactStore) -> list[Path]:

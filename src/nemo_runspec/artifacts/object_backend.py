@@ -1,7 +1,8 @@
 """A store behind a URL that fsspec knows: `s3://bucket/prefix`, or another whose files are created whole or not at all.
 
     leases/     one for each who writes or collects garbage (object_leases.py), instead of locks
-    tmp/        what proves, before the store is created, that a second creation of a file is refused
+    tmp/        large contents on their way in; what proves, before the store is created, that a second creation of a
+                file is refused
 
 Contents are copied to this machine before they are read (object_cache.py).
 """
@@ -9,14 +10,17 @@ Contents are copied to this machine before they are read (object_cache.py).
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import BinaryIO
 
 from nemo_runspec.artifacts.backend import Algorithm, Candidate, FileStatus, Kind, object_key
 from nemo_runspec.artifacts.digests import digest_file, digest_stream
+from nemo_runspec.artifacts.gc_lock import scratch_name
 from nemo_runspec.artifacts.object_cache import cache_folder, materialize
 from nemo_runspec.artifacts.object_files import ObjectFiles
 from nemo_runspec.artifacts.object_leases import Lease, LeaseTimes, hold_collecting, hold_writing, list_leases
@@ -97,10 +101,11 @@ class ObjectBackend:
             if lease.age_s >= self.times.stale_s:
                 yield Candidate(kind="leftover", key=lease.key, num_bytes=lease.num_bytes, mtime=lease.mtime)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, unless_since: float = inf) -> bool:  # noqa: ARG002 leases keep all out
         if self._collecting:
             self._collecting.check()
         self.files.delete(key)
+        return True
 
     def writers(self) -> list[str]:
         leases = list_leases(self.files, own=None)
@@ -134,16 +139,23 @@ class ObjectWriter:
         before = path.stat()
         digest = digest_file(path, algorithm)
         key = object_key(digest)
-        there = self._files.status(key)
-        is_there = there is not None and there.size == before.st_size
-        if not is_there:
-            self._files.upload(path, key)
-        after = path.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            if not is_there:
-                self._files.delete(key)
-            raise ArtifactError(f"cannot publish {path}: it changed while it was read; publish after the last write")
-        return digest, after.st_size
+        if self._files.noted_digest(key) == digest:
+            _check_same(path, before)
+        else:
+            unfinished = f"tmp/{scratch_name()}"
+            try:
+                self._files.upload(path, unfinished)
+                _check_same(path, before)
+                self._files.copy(unfinished, key, digest=digest)
+            finally:
+                self._files.delete(unfinished)
+        return digest, before.st_size
 
     def probe(self) -> None:
         self._files.check_exclusive()
+
+
+def _check_same(path: Path, before: os.stat_result) -> None:
+    after = path.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ArtifactError(f"cannot publish {path}: it changed while it was read; publish after the last write")

@@ -34,6 +34,7 @@ NUM_ATTEMPTS = 3
 RANGE_BYTES = 8 << 20
 _PAUSE_S = 0.3
 _S3 = ("s3", "s3a")
+_NOTE = "nemotron-digest"
 # s3fs would ask for the size first, to read what is large in several parts.
 _READ_AT_ONCE = {"max_concurrency": 1}
 _MTIMES = ("LastModified", "mtime", "last_modified", "updated", "created")
@@ -111,6 +112,23 @@ class ObjectFiles:
         """Have the file be a copy of the local one, sent in parts if it is large."""
         with self._told(f"writing {key}"):
             self._fs.put_file(str(path), self.url(key))
+
+    def copy(self, source: str, key: str, *, digest: str) -> None:
+        """Have the file be what `source` is, without sending it again, and note the digest of that at the file."""
+        noted = {"Metadata": {_NOTE: digest}, "MetadataDirective": "REPLACE"} if self.scheme in _S3 else {}
+        with self._told(f"writing {key}"):
+            self._fs.cp_file(self.url(source), self.url(key), **noted)
+
+    def noted_digest(self, key: str) -> str | None:
+        """The digest that `copy` noted; None if something else is there, or nothing, and where nothing can be noted."""
+        if self.scheme not in _S3:
+            return None
+        try:
+            with self._told(f"looking at {key}"):
+                digest: str | None = self._fs.metadata(self.url(key)).get(_NOTE)
+        except FileNotFoundError:
+            return None
+        return digest
 
     def create(self, key: str, content: bytes) -> bool:
         """Make the whole content visible under `key`; False if there is a file of that name already."""

@@ -15,6 +15,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from math import inf
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,12 +82,16 @@ class PosixBackend:
     def list_candidates(self) -> Iterator[Candidate]:
         return list_candidates(self.path)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, unless_since: float = inf) -> bool:
         path = self.path / key
+        there = stat_or_none(path)
+        if there is not None and there.st_mtime >= unless_since:
+            return False
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+        return True
 
     def writers(self) -> list[str]:
         return list_publishers(self.path)
@@ -111,7 +116,7 @@ class PosixWriter:
         target = self.root / object_key(digest)
         # An object that has gone bad is replaced, so that running a stage again heals it.
         if target.is_file() and target.stat().st_size == size and digest_like(target, digest) == digest:
-            temporary.unlink()
+            _renew(target, temporary)
         else:
             durable.place(temporary, target)
         return digest, size
@@ -126,6 +131,16 @@ class PosixWriter:
 
     def _temporary(self) -> Path:
         return self.scratch / uuid.uuid4().hex
+
+
+def _renew(kept: Path, same: Path) -> None:
+    """Make it as young as what was written now, for a garbage collector on a host that has locks of its own."""
+    try:
+        os.utime(kept)
+    except (PermissionError, FileNotFoundError):  # another user's, or collected just now
+        durable.place(same, kept)
+    else:
+        same.unlink()
 
 
 def _check_out(placed: Sequence[tuple[str, Path]], target: Path, *, building: Path) -> None:

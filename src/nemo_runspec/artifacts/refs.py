@@ -23,7 +23,7 @@ Policy = Literal["copy", "reference"]
 
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _PLACE = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-_DIGEST = r"(?:sha256|blake3):[0-9a-f]{64}"
+_DIGEST = r"sha256:[0-9a-f]{64}"
 _REF = re.compile(
     rf"(?:art://)?(?:(?:(?P<entity>{_PLACE})/)?(?P<project>{_PLACE})/)?"
     rf"(?P<name>{_WORD})(?::(?P<selector>{_WORD}))?(?:@(?P<digest>{_DIGEST}))?"
@@ -34,7 +34,7 @@ _VERSION = re.compile(r"v?(0|[1-9][0-9]*)")
 class ArtifactRef(BaseModel):
     """One exact version of an artifact: a few hundred bytes of JSON, no path and no content.
 
-    `digest` identifies the content (names, sizes and digests of the files), wherever the files lie.
+    `digest` identifies the content, wherever the files lie: the SHA-256 of their names, sizes and digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

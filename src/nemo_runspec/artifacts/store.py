@@ -6,13 +6,15 @@
     artifacts/<name>/versions/v<N>.json       the version record; the version exists from the moment this file does
     artifacts/<name>/aliases/<alias>/v<k>.json  what the alias meant, the highest k counts
     mirrors/…/v<k>.json, attest/…/v<k>.json   notes on versions, such as where they are mirrored
+    made/<name>.json                          the fingerprints of versions, which can be missing (made_index.py)
 
-Where that is and how it gets there is the backend's matter (backend.py). Nothing is ever rewritten, and `latest` is
-computed, so a killed writer leaves no more than unreferenced files.
+Where that is and how it gets there is the backend's matter (backend.py). Nothing else is ever rewritten, and `latest`
+is computed, so a killed writer leaves no more than unreferenced files.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +25,7 @@ from pydantic_core import from_json
 
 from nemo_runspec.artifacts.backend import Writer, manifest_key
 from nemo_runspec.artifacts.hashing import canonical_json, digest_bytes
+from nemo_runspec.artifacts.made_index import index_key
 from nemo_runspec.artifacts.manifest import Manner, build_manifest, list_files
 from nemo_runspec.artifacts.numbered import commit, commit_next
 from nemo_runspec.artifacts.refs import (
@@ -38,8 +41,10 @@ from nemo_runspec.artifacts.store_faults import store_errors
 from nemo_runspec.artifacts.store_format import algorithm_to_use, load_algorithm, save_format
 from nemo_runspec.artifacts.store_reader import StoreReader, aliases_key, versions_key
 from nemo_runspec.artifacts.verification import Level, Verification, check_entry, verify_version
-from nemo_runspec.errors import ArtifactError
+from nemo_runspec.errors import ArtifactError, StoreError
 from nemo_runspec.mirror.target import WandbTarget
+
+_logger = logging.getLogger(__name__)
 
 
 class ArtifactStore(StoreReader):
@@ -124,10 +129,25 @@ class ArtifactStore(StoreReader):
                 wandb=wandb,
             )
             number = commit(self.backend, writer, versions_key(name), partial(_render_record, draft), number=version)
-        ref = self.read_record(name, f"v{number}").ref
+            record = self.read_record(name, f"v{number}")
+            self._index(record, writer)
+        ref = record.ref
         for alias in aliases:
             self.set_alias(ref, alias)
         return ref
+
+    def _index(self, made: VersionRecord, writer: Writer) -> None:
+        """Add the version to the index, and what others did not; if that fails, the version is there all the same."""
+        name = made.ref.name
+        try:
+            index = {**self._load_index(name), made.ref.version: made.producer.fingerprint}
+            is_whole = len(index) == int(made.ref.version[1:]) + 1
+            for version in () if is_whole else self.version_names(name):
+                if version not in index and (record := self._load_sound_record(name, version)):
+                    index[version] = record.producer.fingerprint
+            writer.put(index_key(name), canonical_json(index))
+        except (OSError, StoreError) as error:
+            _logger.warning("%s is published, its fingerprint not yet noted: %s; the next one does it", made.ref, error)
 
     def set_alias(self, ref: ArtifactRef, alias: str) -> None:
         """Let `name:alias` mean this version from now on."""
@@ -174,7 +194,9 @@ class ArtifactStore(StoreReader):
 def _render_record(draft: VersionRecord, number: int) -> bytes:
     """The record of the version with this number."""
     ref = draft.ref.model_copy(update={"version": f"v{number}"})
-    return canonical_json(draft.model_copy(update={"ref": ref}).model_dump(mode="json"))
+    record = draft.model_copy(update={"ref": ref})
+    # Older releases refuse a record with a key that they do not know.
+    return canonical_json(record.model_dump(mode="json", exclude={"wandb"} if record.wandb is None else None))
 
 
 def _plain_metadata(metadata: Mapping[str, Any], *, name: str) -> dict[str, Any]:

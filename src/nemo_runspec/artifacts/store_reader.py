@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic_core import from_json
 from nemo_runspec.artifacts.backend import manifest_key
 from nemo_runspec.artifacts.hashing import digest_bytes
 from nemo_runspec.artifacts.lineage import LineageEdge, walk_lineage
+from nemo_runspec.artifacts.made_index import index_key, parse_index
 from nemo_runspec.artifacts.manifest import NEXT_STEP, Manifest
 from nemo_runspec.artifacts.numbered import list_numbers, newest_key
 from nemo_runspec.artifacts.opening import open_backend
@@ -28,6 +30,8 @@ from nemo_runspec.artifacts.refs import (
 from nemo_runspec.artifacts.store_faults import store_errors
 from nemo_runspec.artifacts.store_format import load_algorithm
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFound, did_you_mean
+
+_logger = logging.getLogger(__name__)
 
 
 class StoreReader:
@@ -190,13 +194,35 @@ class StoreReader:
         """Where `materialize` sets out the copied files of the manifest with this SHA-256."""
         return self.backend.materialized(hexadecimal)
 
-    def find(self, name: str, fingerprint: str) -> ArtifactRef | None:
-        """The newest version of `name` that the fingerprint made."""
-        for number in reversed(self._numbers(name)):
-            record = self.read_record(name, f"v{number}")
-            if fingerprint and record.producer.fingerprint == fingerprint:
+    def find(self, name: str, fingerprint: str, *, run_id: str | None = None) -> ArtifactRef | None:
+        """The newest version of `name` that the fingerprint made, in that pipeline run if one is given.
+
+        A version whose record is damaged is passed over with a warning.
+        """
+        if not fingerprint:
+            return None
+        index = self._load_index(name)
+        for version in reversed(self.version_names(name)):
+            if index.get(version, fingerprint) != fingerprint:
+                continue
+            record = self._load_sound_record(name, version)
+            if record and record.producer.fingerprint == fingerprint and run_id in (None, record.producer.run_id):
                 return record.ref
         return None
+
+    def _load_index(self, name: str) -> dict[str, str]:
+        """The fingerprints of versions of `name`, not always of all."""
+        check_name(name)
+        with store_errors(self.backend, f"reading the index of {name}"):
+            return parse_index(self._read_or_none(index_key(name)))
+
+    def _load_sound_record(self, name: str, version: str) -> VersionRecord | None:
+        """What is known of `name:version`; None, with a warning, if its record cannot be understood."""
+        try:
+            return self.read_record(name, version)
+        except ArtifactCorrupted as error:
+            _logger.warning("%s; it is passed over", error)
+            return None
 
     def lineage(self, ref: ArtifactRef) -> list[LineageEdge]:
         """Every edge from the version through its inputs to the roots, nearest first."""

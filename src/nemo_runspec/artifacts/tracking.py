@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +60,18 @@ def setup_artifact_tracking(config: Mapping[str, Any]) -> ArtifactTracking:
     return ArtifactTracking(
         store=store,
         output_name=os.environ.get(ENV_OUTPUT_NAME) or None,
-        run_id=os.environ.get("NEMOTRON_RUN_ID") or "by-hand",
+        run_id=os.environ.get("NEMOTRON_RUN_ID") or _run_by_hand(),
         stage=os.environ.get("NEMOTRON_STAGE") or "by-hand",
         fingerprint=os.environ.get("NEMOTRON_FINGERPRINT", ""),
         inputs=_find_inputs(config, store),
         wandb=WandbTarget.from_environment(),
     )
+
+
+@cache
+def _run_by_hand() -> str:
+    """The run of this process, for which nobody gave an id: two of them have nothing to do with each other."""
+    return f"by-hand-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _find_inputs(config: Mapping[str, Any], store: ArtifactStore) -> dict[str, ArtifactRef]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.errors import ArtifactCorrupted
-from nemo_runspec.mirror.pins import WandbPin, find_pin
+from nemo_runspec.mirror.pins import WandbPin, find_pins
 from nemo_runspec.mirror.server import WandbServer
 
 Meanings = dict[str, dict[str, str]]
@@ -45,11 +45,11 @@ def find_changes(store: ArtifactStore, server: WandbServer, name: str) -> Iterat
     """
     wanted = _wanted(store, server, name)
     known = _read_known(store, server, name)
-    for alias, (version, pin) in wanted.items():
-        if known.get(pin.collection, {}).get(alias) != version:
-            yield AliasChange(name=name, alias=alias, version=version, collection=pin.collection, pin=pin)
+    for (collection, alias), (version, pin) in wanted.items():
+        if known.get(collection, {}).get(alias) != version:
+            yield AliasChange(name=name, alias=alias, version=version, collection=collection, pin=pin)
     for collection, alias in [(collection, alias) for collection, meanings in known.items() for alias in meanings]:
-        if alias not in wanted or wanted[alias][1].collection != collection:
+        if (collection, alias) not in wanted:
             yield AliasChange(name=name, alias=alias, version=None, collection=collection, pin=None)
 
 
@@ -73,14 +73,14 @@ def strike_out(store: ArtifactStore, server: WandbServer, name: str, aliases: Co
         _save_known(store, server, name, kept)
 
 
-def _wanted(store: ArtifactStore, server: WandbServer, name: str) -> dict[str, tuple[str, WandbPin]]:
-    """Alias → its version, for those that the server has from here."""
-    wanted = {}
-    for alias, version in store.aliases(name).items():
-        pin = find_pin(store, store.read_record(name, version).ref, server)
-        if pin is not None and pin.origin == "mirrored":
-            wanted[alias] = (version, pin)
-    return wanted
+def _wanted(store: ArtifactStore, server: WandbServer, name: str) -> dict[tuple[str, str], tuple[str, WandbPin]]:
+    """Collection and alias → its version, for those that the server has from here."""
+    return {
+        (pin.collection, alias): (version, pin)
+        for alias, version in store.aliases(name).items()
+        for pin in find_pins(store, store.read_record(name, version).ref, server)
+        if pin.origin == "mirrored"
+    }
 
 
 def _read_known(store: ArtifactStore, server: WandbServer, name: str) -> Meanings:

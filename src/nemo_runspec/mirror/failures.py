@@ -6,15 +6,15 @@ Runs in the helper process, which has the server's URL and key in its environmen
 from __future__ import annotations
 
 import os
-import ssl
+import re
 import time
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 
 from pydantic import SecretStr
 
 from nemo_runspec.errors import MirrorError
-from nemo_runspec.mirror.probe import ask_user
+from nemo_runspec.mirror.probe import find_fault
 from nemo_runspec.mirror.server import LATER, WandbServer
 
 WANDB_MISSING = (
@@ -24,16 +24,8 @@ WANDB_MISSING = (
 _NUM_TRIES = 3
 _PAUSE_S = 1.0
 _MAX_TEXT = 300
+_LOCAL_REFUSAL = re.compile(r"\[Errno 13\]|(^|\s)/\S*: permission denied")
 _NAMELESS = dict.fromkeys(("HandleAbandonedError", "MailboxClosedError"), "wandb-core ended")
-
-
-def no_key(base_url: str) -> MirrorError:
-    """That there is no API key for the server."""
-    return MirrorError(
-        f"no API key for W&B server {base_url}; set WANDB_API_KEY, or store one with `wandb login --host {base_url}`, "
-        f"{LATER}",
-        server_wide=True,
-    )
 
 
 def check(_: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +37,7 @@ def check(_: dict[str, Any]) -> dict[str, Any]:
     import wandb
 
     for attempt in range(1, _NUM_TRIES + 1):
-        fault = _server_fault()
+        fault = find_fault(_server())
         if not isinstance(fault and fault.__cause__, HTTPError) or attempt == _NUM_TRIES:
             break
         time.sleep(_PAUSE_S)
@@ -56,9 +48,11 @@ def check(_: dict[str, Any]) -> dict[str, Any]:
 
 def explain(error: Exception) -> MirrorError:
     """What a failure of `wandb` means: the server's state if that is the reason, else what the error says."""
-    if fault := _server_fault():
-        return fault
     text = " ".join(str(error).split())[:_MAX_TEXT] or _NAMELESS.get(type(error).__name__, type(error).__name__)
+    if _is_local(error, text):
+        return MirrorError(f"{text}; correct that on this machine, {LATER}")
+    if fault := find_fault(_server()):
+        return fault
     if "permission" in text.lower() or "403" in text:
         return MirrorError(
             f"W&B {_server().base_url} denied permission: {text}; ask for write access to the project, or name another "
@@ -67,18 +61,10 @@ def explain(error: Exception) -> MirrorError:
     return MirrorError(f"W&B {_server().base_url}: {text}; look at the run there, {LATER}")
 
 
-def _server_fault() -> MirrorError | None:
-    """Why nothing can be asked of the server, None if something can."""
-    try:
-        ask_user(_server())
-    except MirrorError as error:
-        # `wandb` may have certificates of its own, or be told to do without.
-        return None if _is_about_certificates(error.__cause__) else error
-    return None
-
-
-def _is_about_certificates(error: BaseException | None) -> bool:
-    return isinstance(error, URLError) and isinstance(error.reason, ssl.SSLError)
+def _is_local(error: Exception, text: str) -> bool:
+    """Whether it is about a file of this machine, in Python's words or in those of W&B's own process."""
+    is_about_file = isinstance(error, OSError) and error.errno is not None and error.filename is not None
+    return is_about_file or _LOCAL_REFUSAL.search(text) is not None
 
 
 def _server() -> WandbServer:

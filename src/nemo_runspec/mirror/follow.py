@@ -35,11 +35,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from nemo_runspec.errors import MirrorError
-from nemo_runspec.mirror.failures import explain, no_key
+from nemo_runspec.mirror.failures import explain
 from nemo_runspec.mirror.helper_environment import helper_environment
 from nemo_runspec.mirror.metrics import unsent_steps
 from nemo_runspec.mirror.metrics_run import POLL_S, Training, send
-from nemo_runspec.mirror.server import WandbServer
+from nemo_runspec.mirror.scratch import make_scratch
+from nemo_runspec.mirror.server import WandbServer, no_key
 from nemo_runspec.mirror.target import WandbTarget
 
 LIMIT_S = 30.0
@@ -63,7 +64,7 @@ def main() -> None:
     server = WandbServer.at(target.base_url)
     if server.api_key is None:
         sys.exit(str(no_key(server.base_url)))
-    scratch = Path(tempfile.mkdtemp(prefix="nemotron-wandb-"))
+    scratch, log = make_scratch()
     threading.Thread(target=_end_in_time, args=(training, arguments.limit, scratch), daemon=True).start()
     environment = helper_environment(os.environ, server=server, directory=scratch)
     os.environ.clear()
@@ -73,6 +74,7 @@ def main() -> None:
     try:
         sys.exit(follow(target, arguments.metrics, training))
     finally:
+        log.close()
         shutil.rmtree(scratch, ignore_errors=True)
 
 

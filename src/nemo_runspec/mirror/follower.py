@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import nemo_runspec
+from nemo_runspec.errors import RunspecError
+from nemo_runspec.mirror.lock import is_locked
 from nemo_runspec.mirror.target import ENV_WANDB, WandbTarget
 
 PROGRAM = "nemo_runspec.mirror.follow"
@@ -29,11 +31,16 @@ _started: list[subprocess.Popen[bytes]] = []
 def start_follower(metrics: Path) -> None:
     """Have the metrics sent to the W&B run of `$NEMOTRON_WANDB` as they come, if its mode is online; waits for nothing.
 
+    Whatever becomes of them, the store of `$NEMOTRON_STORE` says from now on where they belong.
+
     Raises:
         ConfigError: `$NEMOTRON_WANDB` cannot be understood.
     """
     target = WandbTarget.from_environment()
-    if target is None or target.mode != "online":
+    if target is None:
+        return
+    _note(metrics, target)
+    if target.mode != "online":
         return
     if not is_installed("wandb"):
         logger.warning(
@@ -46,6 +53,19 @@ def start_follower(metrics: Path) -> None:
         _started.append(launch(metrics, target))
     except OSError as error:
         logger.warning("metrics are not sent to W&B: %s; run nemotron artifacts sync afterwards", error)
+
+
+def _note(metrics: Path, target: WandbTarget) -> None:
+    from nemo_runspec.artifacts import ArtifactStore  # which itself knows what a target is
+    from nemo_runspec.mirror.metrics_notes import note_metrics
+
+    store = os.environ.get("NEMOTRON_STORE")
+    if not store:
+        return
+    try:
+        note_metrics(ArtifactStore(store), metrics, target)
+    except (RunspecError, OSError) as error:
+        logger.warning("nemotron artifacts sync will know of these metrics only if the stage publishes: %s", error)
 
 
 def launch(
@@ -67,6 +87,11 @@ def launch(
 def log_path(metrics: Path) -> Path:
     """Where the program writes what happened, and whose lock keeps senders from each other."""
     return metrics.with_name(f"{metrics.name}.wandb.log")
+
+
+def is_being_sent(metrics: Path) -> bool:
+    """Whether the program is at work on it at this moment."""
+    return is_locked(log_path(metrics))
 
 
 def is_installed(package: str) -> bool:

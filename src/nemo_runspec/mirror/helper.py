@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,16 +21,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from nemo_runspec.errors import MirrorError
-from nemo_runspec.mirror.failures import WANDB_MISSING, explain, no_key
+from nemo_runspec.mirror.failures import WANDB_MISSING, explain
 from nemo_runspec.mirror.helper_environment import helper_environment
 from nemo_runspec.mirror.process_tree import kill_all
-from nemo_runspec.mirror.server import LATER, WandbServer
+from nemo_runspec.mirror.scratch import LOG, make_scratch
+from nemo_runspec.mirror.server import LATER, WandbServer, cancelled, no_key
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
 """From a JSON object to a JSON object."""
 
 _END_TIMEOUT_S = 10.0
 _CHUNK_BYTES = 1 << 16
+_POLL_S = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -39,12 +40,15 @@ _logger = logging.getLogger(__name__)
 class Helper:
     """Asks tasks of a child process, which starts at the first and again after each that failed.
 
+    `is_cancelled` is asked every second while an answer is awaited.
+
     >>> with Helper(server) as helper:
     ...     helper.ask("check", {}, timeout_s=20)
     """
 
-    def __init__(self, server: WandbServer) -> None:
+    def __init__(self, server: WandbServer, *, is_cancelled: Callable[[], bool] = lambda: False) -> None:
         self._server = server
+        self._is_cancelled = is_cancelled
         self._child: _Child | None = None
 
     def __enter__(self) -> Self:
@@ -59,13 +63,19 @@ class Helper:
         """The task's answer.
 
         Raises:
-            MirrorError: the server or `wandb` refused or failed, or there was no answer within `timeout_s` seconds.
+            MirrorError: the server or `wandb` refused or failed, there was no answer within `timeout_s` seconds, or
+                somebody cancelled.
         """
         if self._server.api_key is None:
             raise no_key(self._server.base_url)
         child = self._child = self._child or self._start()
         try:
-            answer = child.ask({"task": task, "request": dict(request)}, timeout_s=timeout_s)
+            answer = child.ask(
+                {"task": task, "request": dict(request)}, timeout_s=timeout_s, is_cancelled=self._is_cancelled
+            )
+        except InterruptedError:
+            self._end_child(timeout_s=0.0)
+            raise cancelled(self._server.base_url) from None
         except TimeoutError:
             raise self._give_up(f"no answer within {timeout_s:g} s") from None
         except OSError as error:
@@ -102,9 +112,9 @@ class _Child:
     """A started child with its directory, which goes with it."""
 
     def __init__(self, server: WandbServer) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="nemotron-wandb-"))
+        self._directory, log = make_scratch()
         self._socket, theirs = socket.socketpair()
-        with theirs, Path(self._directory, "log").open("wb") as log:
+        with theirs, log:
             self._process = subprocess.Popen(
                 # -P: nothing in the current directory may pass for a module.
                 [sys.executable, "-P", "-m", "nemo_runspec.mirror.helper", str(theirs.fileno())],
@@ -116,10 +126,11 @@ class _Child:
                 start_new_session=True,
             )
 
-    def ask(self, question: Mapping[str, Any], *, timeout_s: float) -> dict[str, Any]:
+    def ask(self, question: Mapping[str, Any], *, timeout_s: float, is_cancelled: Callable[[], bool]) -> dict[str, Any]:
         """The answer.
 
         Raises:
+            InterruptedError: somebody cancelled.
             TimeoutError: it took longer.
             ConnectionError: the child has ended.
         """
@@ -128,8 +139,16 @@ class _Child:
         self._socket.sendall(json.dumps(question).encode() + b"\n")
         received = bytearray()
         while not received.endswith(b"\n"):
-            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-            chunk = self._socket.recv(_CHUNK_BYTES)
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            if is_cancelled():
+                raise InterruptedError
+            self._socket.settimeout(min(left_s, _POLL_S))
+            try:
+                chunk = self._socket.recv(_CHUNK_BYTES)
+            except TimeoutError:
+                continue
             if not chunk:
                 raise ConnectionResetError(f"exit code {self._process.wait()}")
             received += chunk
@@ -139,7 +158,7 @@ class _Child:
     def last_line(self) -> str:
         """What it printed last, usually the reason of its end."""
         with suppress(OSError):
-            lines = Path(self._directory, "log").read_text(encoding="utf-8", errors="replace").split("\n")
+            lines = Path(self._directory, LOG).read_text(encoding="utf-8", errors="replace").split("\n")
             return next((line.strip() for line in reversed(lines) if line.strip()), "")
         return ""
 

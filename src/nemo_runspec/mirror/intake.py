@@ -28,7 +28,7 @@ from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, ArtifactNotFou
 from nemo_runspec.mirror.foreign import FetchRequest, ForeignFile, ForeignVersion
 from nemo_runspec.mirror.foreign_files import check_own, collect, find_directory
 from nemo_runspec.mirror.helper import Helper
-from nemo_runspec.mirror.pins import WandbPin, add_pin, find_pin
+from nemo_runspec.mirror.pins import WandbPin, add_pin, find_pin, find_pins
 from nemo_runspec.mirror.server import LATER, WandbServer
 from nemo_runspec.mirror.settings import DEFAULT_URL
 
@@ -137,8 +137,7 @@ def _find_kept(store: ArtifactStore, server: WandbServer, qualified_name: str) -
     for candidate in (taken, name):
         if version in store.version_names(candidate):
             ref = store.read_record(candidate, version).ref
-            pin = find_pin(store, ref, server)
-            if pin is not None and pin.qualified_name == qualified_name:
+            if any(pin.qualified_name == qualified_name for pin in find_pins(store, ref, server)):
                 return ref
     return None
 

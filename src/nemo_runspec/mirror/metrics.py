@@ -8,8 +8,10 @@ sent together, and a step that W&B has already stays as it was first sent.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,10 +21,12 @@ from nemo_runspec.metrics_log import read_metrics
 from nemo_runspec.mirror.failures import WANDB_MISSING
 from nemo_runspec.mirror.follower import is_installed, launch, log_path
 from nemo_runspec.mirror.process_tree import kill_all
-from nemo_runspec.mirror.server import LATER, WandbServer
+from nemo_runspec.mirror.scratch import make_scratch
+from nemo_runspec.mirror.server import LATER, WandbServer, cancelled
 from nemo_runspec.mirror.target import WandbTarget
 
 NOTHING_SENT = -1
+_POLL_S = 1.0
 
 
 class WandbRun(BaseModel):
@@ -76,7 +80,12 @@ def unsent_steps(metrics: Path, target: WandbTarget) -> list[int]:
 
 
 def replay_metrics(
-    target: WandbTarget, metrics: Path, *, server: WandbServer | None = None, timeout_s: float = 300.0
+    target: WandbTarget,
+    metrics: Path,
+    *,
+    server: WandbServer | None = None,
+    timeout_s: float = 300.0,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> int:
     """Send what the run lacks of a training that has ended; returns how many rows it now has and wasn't known to.
 
@@ -85,28 +94,54 @@ def replay_metrics(
     and one after all is sent asks nobody.
 
     Raises:
-        MirrorError: not all could be sent, and why.
+        MirrorError: not all could be sent, and why; or somebody cancelled.
+        OSError: the file, or its directory, cannot be used.
     """
     missing = unsent_steps(metrics, target)
     if not missing:
         return 0
     if not is_installed("wandb"):
         raise MirrorError(WANDB_MISSING, server_wide=True)
-    with tempfile.TemporaryDirectory(prefix="nemotron-wandb-", ignore_cleanup_errors=True) as scratch:
-        process = launch(metrics, target, "--ended", env={"TMPDIR": scratch, **_access(server)})
+    scratch, log = make_scratch()
+    try:
+        process = launch(metrics, target, "--ended", env={"TMPDIR": str(scratch), **_access(server)})
         try:
-            code = process.wait(timeout_s)
+            code = _wait(process, timeout_s, is_cancelled)
         except BaseException as error:
-            kill_all(process.pid, mark=scratch)
+            kill_all(process.pid, mark=str(scratch))
             process.wait()
+            if isinstance(error, InterruptedError):
+                raise cancelled(target.server_url) from None
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             raise MirrorError(
                 f"{metrics} was not sent to W&B server {target.base_url} within {timeout_s:g} s; wait, {LATER}"
             ) from None
+    finally:
+        log.close()
+        shutil.rmtree(scratch, ignore_errors=True)
     if code != 0:
         raise MirrorError(f"{metrics}: {_last_line(log_path(metrics))}")
     return len(missing) - len(unsent_steps(metrics, target))
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float, is_cancelled: Callable[[], bool]) -> int:
+    """The exit code.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer.
+        InterruptedError: somebody cancelled.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_s = deadline - time.monotonic()
+        try:
+            return process.wait(max(min(left_s, _POLL_S), 0.0))
+        except subprocess.TimeoutExpired:
+            if left_s <= 0:
+                raise
+            if is_cancelled():
+                raise InterruptedError from None
 
 
 def _access(server: WandbServer | None) -> dict[str, str]:

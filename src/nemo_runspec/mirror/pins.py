@@ -11,6 +11,7 @@ from nemo_runspec.artifacts.refs import ArtifactRef
 from nemo_runspec.artifacts.store import ArtifactStore
 from nemo_runspec.errors import ArtifactCorrupted
 from nemo_runspec.mirror.server import WandbServer
+from nemo_runspec.mirror.target import WandbTarget
 
 
 class WandbPin(BaseModel):
@@ -31,6 +32,11 @@ class WandbPin(BaseModel):
     origin: Literal["mirrored", "foreign"] = "mirrored"
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
+    def is_in(self, target: WandbTarget) -> bool:
+        """Whether it is in the target's project, in any entity where the target names none."""
+        entity, project, _ = self.qualified_name.split("/")
+        return project == target.project and target.entity in (None, entity)
+
     @property
     def collection(self) -> str:
         """`entity/project/name`."""
@@ -43,18 +49,30 @@ class WandbPin(BaseModel):
 
 
 class _PinNote(WandbPin):
-    """The newest pin, as the note's own fields, and those on other servers."""
+    """The newest pin, as the note's own fields, and those in other projects or on other servers."""
 
     elsewhere: tuple[WandbPin, ...] = ()
 
 
-def find_pin(store: ArtifactStore, ref: ArtifactRef, server: WandbServer) -> WandbPin | None:
-    """Where the server has the version, None if it is not known to.
+def find_pin(
+    store: ArtifactStore, ref: ArtifactRef, server: WandbServer, *, target: WandbTarget | None = None
+) -> WandbPin | None:
+    """Where the server has the version, in the project of `target` if one is given; None if it is not known to.
 
     Raises:
         ArtifactCorrupted: the note cannot be understood.
     """
-    return next((pin for pin in _read_pins(store, ref) if pin.server == server.base_url), None)
+    pins = find_pins(store, ref, server)
+    return next((pin for pin in pins if target is None or pin.is_in(target)), None)
+
+
+def find_pins(store: ArtifactStore, ref: ArtifactRef, server: WandbServer) -> list[WandbPin]:
+    """Where the server has the version, one a project, that which it went to last first.
+
+    Raises:
+        ArtifactCorrupted: the note cannot be understood.
+    """
+    return [pin for pin in _read_pins(store, ref) if pin.server == server.base_url]
 
 
 def newest_pin(store: ArtifactStore, ref: ArtifactRef) -> WandbPin | None:
@@ -67,8 +85,9 @@ def newest_pin(store: ArtifactStore, ref: ArtifactRef) -> WandbPin | None:
 
 
 def add_pin(store: ArtifactStore, ref: ArtifactRef, pin: WandbPin) -> None:
-    """Remember where the pin's server has the version."""
-    elsewhere = tuple(known for known in _read_pins(store, ref) if known.server != pin.server)
+    """Remember where the pin's server has the version in the pin's project."""
+    place = (pin.server, pin.collection)
+    elsewhere = tuple(known for known in _read_pins(store, ref) if (known.server, known.collection) != place)
     note = _PinNote(**pin.model_dump(), elsewhere=elsewhere)
     store.add_note(_key(ref), note.model_dump(mode="json"))
 

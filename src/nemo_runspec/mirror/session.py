@@ -5,16 +5,13 @@ Repeating is harmless: equal content of a version already there is that version,
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_runspec.errors import MirrorError
+from nemo_runspec.mirror.lock import hold
 from nemo_runspec.mirror.pins import WandbPin
 from nemo_runspec.mirror.server import LATER
 from nemo_runspec.mirror.target import WandbTarget
@@ -23,7 +20,6 @@ from nemo_runspec.mirror.version_request import Reference, VersionRequest
 if TYPE_CHECKING:
     from wandb import Artifact, Run
 
-_POLL_S = 0.1
 _FINISH_TIMEOUT_S = 20.0
 
 
@@ -34,7 +30,9 @@ def log_version(document: dict[str, Any]) -> dict[str, Any]:
         MirrorError: the version is not whole on the server, or another process logs to it all the time.
     """
     request = VersionRequest.model_validate(document)
-    with _turn(request):
+    # Of two who log the same at once, W&B would make two versions. It is this process that has the lock, so that it is
+    # held until the work ends even if whoever asked is gone.
+    with hold(Path(request.lock), timeout_s=request.lock_timeout_s):
         run = _open_run(request.target)
         run.config.update(request.config, allow_val_change=True)  # type: ignore[no-untyped-call]
         lost = [pin.qualified_name for pin in request.inputs if not _use(run, pin)]
@@ -54,34 +52,6 @@ def set_alias(document: dict[str, Any]) -> dict[str, Any]:
     else:
         _point(WandbPin.model_validate(document["pin"]), alias)
     return {}
-
-
-@contextmanager
-def _turn(request: VersionRequest) -> Iterator[None]:
-    """Have the lock: of two who log the same at once, W&B would make two versions.
-
-    It is this process that holds it, so that it is held until the work ends even if whoever asked is gone.
-    """
-    path = Path(request.lock)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + request.lock_timeout_s
-    with path.open("a") as file:
-        while not _try_lock(file.fileno()):
-            if time.monotonic() > deadline:
-                raise MirrorError(f"{path}: another process still logs to W&B; wait for it, {LATER}")
-            time.sleep(_POLL_S)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # A file system without locks, as Lustre without -o flock: two at once may then make two versions of one.
-        return True
-    return True
 
 
 def _open_run(target: WandbTarget) -> Run:

@@ -20,8 +20,8 @@ class WandbSettings(BaseModel):
     """How a run is mirrored.
 
     `online` sends each stage's metrics while it trains and its artifact after it; `offline` leaves both to `nemotron
-    artifacts sync`. `required` fails a stage whose artifact cannot be sent within `timeout_s` seconds, which is a
-    warning else.
+    artifacts sync`. `required` fails a stage whose artifact cannot be sent, for which it has `timeout_s` seconds; else
+    that is a warning, as it always is of metrics and aliases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,10 +62,10 @@ class WandbSettings(BaseModel):
 
 
 def parse_wandb_settings(table: Mapping[str, Any], *, origin: str) -> WandbSettings:
-    """The settings in the table, with `$WANDB_BASE_URL` and a `$WANDB_MODE` that restricts.
+    """The settings in the table, with `$WANDB_BASE_URL`, `$WANDB_ENTITY` and a `$WANDB_MODE` that restricts.
 
     Raises:
-        ConfigError: an unknown key or a value that cannot be used; begins with `origin`.
+        ConfigError: an unknown key or a value that cannot be used, or `required` offline; begins with `origin`.
     """
     for key in table:
         if key not in WandbSettings.model_fields:
@@ -78,7 +78,16 @@ def parse_wandb_settings(table: Mapping[str, Any], *, origin: str) -> WandbSetti
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{origin}.{place} = {first['input']!r}: {first['msg']}; correct it") from None
     url = settings.base_url or os.environ.get("WANDB_BASE_URL") or DEFAULT_URL
-    return settings.model_copy(update={"base_url": url.rstrip("/"), "mode": _restricted(settings.mode)})
+    entity = settings.entity or os.environ.get("WANDB_ENTITY") or None
+    mode = _restricted(settings.mode)
+    found = settings.model_copy(update={"base_url": url.rstrip("/"), "entity": entity, "mode": mode})
+    if found.is_on and found.required and mode == "offline":
+        source = "" if mode == settings.mode else " (from WANDB_MODE)"
+        raise ConfigError(
+            f"{origin}.required = true with mode = {mode!r}{source}, in which nothing is sent while a stage runs; "
+            "set one of them otherwise"
+        )
+    return found
 
 
 def _restricted(mode: str) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.artifacts.object_cache import cache_folder
-from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, MirrorError, RunspecError, StoreError
+from nemo_runspec.errors import ArtifactError, MirrorError, RunspecError
 from nemo_runspec.mirror.aliases import AliasChange, aliases_of, find_changes, note_change, strike_out
 from nemo_runspec.mirror.helper import Helper
+from nemo_runspec.mirror.lock import is_locked
 from nemo_runspec.mirror.metrics import replay_metrics
 from nemo_runspec.mirror.outbox import Outbox, Waiting, read_outbox
 from nemo_runspec.mirror.pins import WandbPin, add_pin, find_pin
@@ -50,18 +51,32 @@ def sync(
     only: Sequence[ArtifactRef] | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     report: Callable[[str], None] = _logger.info,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> SyncReport:
     """Send what waits, or `only` these with what they were made from; each version may take `timeout_s` seconds.
 
     A version that fails does not keep those from being sent that were not made from it. `report` gets a line for each.
+    After a cancel, which is asked for every second, all that is left has failed.
 
     Raises:
-        StoreError: the store cannot be read or written.
+        StoreError: the store cannot be read, or cannot be written and something waits.
     """
     outbox = read_outbox(store, server, only=only)
+    if outbox.waiting:
+        store.check_writable()  # where no pin can be kept, nothing is sent in vain
     done = SyncReport(already_there=dict(outbox.mirrored), failed=dict(outbox.damaged))
-    with Helper(server) as helper:
-        sending = _Sending(store=store, server=server, helper=helper, timeout_s=timeout_s, report=report, done=done)
+    for what, why in outbox.damaged.items():
+        report(f"{what}: {why}")
+    with Helper(server, is_cancelled=is_cancelled) as helper:
+        sending = _Sending(
+            store=store,
+            server=server,
+            helper=helper,
+            timeout_s=timeout_s,
+            report=report,
+            is_cancelled=is_cancelled,
+            done=done,
+        )
         sending.send_all(outbox, names=_names(store, only, outbox))
     return done
 
@@ -81,6 +96,7 @@ class _Sending:
     helper: Helper
     timeout_s: float
     report: Callable[[str], None]
+    is_cancelled: Callable[[], bool]
     done: SyncReport
     down: MirrorError | None = None
     checked: bool = False
@@ -105,28 +121,32 @@ class _Sending:
                 self.helper.ask("check", {}, timeout_s=_CHECK_TIMEOUT_S)
                 self.checked = True
             send()
-        except StoreError:
-            raise
         except MirrorError as error:
             self.checked = False
             self.down = error if error.server_wide else None
             self._note_failure(what, error)
-        except ArtifactError as error:
+        except (RunspecError, OSError) as error:
             self._note_failure(what, error)
 
-    def _note_failure(self, what: str, error: RunspecError) -> None:
+    def _note_failure(self, what: str, error: Exception) -> None:
         self.done.failed[what] = str(error)
         self.report(str(error) if self.down else f"{what}: {error}")
 
     def _send_metrics(self, target: WandbTarget) -> None:
-        replay_metrics(target, Path(target.metrics or ""), server=self.server, timeout_s=self.timeout_s)
+        replay_metrics(
+            target,
+            Path(target.metrics or ""),
+            server=self.server,
+            timeout_s=self.timeout_s,
+            is_cancelled=self.is_cancelled,
+        )
 
     def _send_version(self, waiting: Waiting) -> None:
         for ref in waiting.record.inputs:
-            if str(ref) in self.done.failed:
+            if str(ref) in self.done.failed and find_pin(self.store, ref, self.server) is None:
                 raise ArtifactError(f"not sent, since its input {ref} was not")
         ref = waiting.ref
-        pin = find_pin(self.store, ref, self.server)
+        pin = find_pin(self.store, ref, self.server, target=waiting.target)
         if pin is not None:  # another sync was faster
             self.done.already_there[str(ref)] = pin
             return
@@ -142,7 +162,10 @@ class _Sending:
 
     def _log(self, waiting: Waiting, aliases: Sequence[str]) -> WandbPin:
         parts = artifact_parts(self.store, waiting.record)
-        inputs = [find_pin(self.store, ref, self.server) for ref in waiting.record.inputs]
+        inputs = [self._find_input(ref, waiting.target) for ref in waiting.record.inputs]
+        lock = _lock_path(self.store, self.server)
+        if is_locked(lock):
+            self.report(f"{waiting.ref}: waiting for another process that sends to {self.server.base_url}")
         while True:
             newer = self._find_newer(waiting)
             request = VersionRequest(
@@ -150,7 +173,7 @@ class _Sending:
                 aliases=tuple(aliases),
                 inputs=tuple(pin for pin in inputs if pin is not None),
                 newer=newer,
-                lock=str(_lock_path(self.store, self.server)),
+                lock=str(lock),
                 lock_timeout_s=self.timeout_s * 0.8,
                 **parts,
             )
@@ -162,21 +185,26 @@ class _Sending:
             self.report(f"{waiting.ref}: W&B has no {name} any more, so its use is not shown there")
         return WandbPin.model_validate(answer["pin"])
 
+    def _find_input(self, ref: ArtifactRef, target: WandbTarget) -> WandbPin | None:
+        """Where the input is on the server: in the same project, else in any other."""
+        beside = find_pin(self.store, ref, self.server, target=target)
+        return beside or find_pin(self.store, ref, self.server)
+
     def _find_newer(self, waiting: Waiting) -> WandbPin | None:
         """The newest version of the name that is there in the same project and newer than this one."""
         name, target = waiting.ref.name, waiting.target
         for version in reversed(self.store.version_names(name)):
             if int(version[1:]) <= int(waiting.ref.version[1:]):
                 break
-            pin = find_pin(self.store, self.store.read_record(name, version).ref, self.server)
-            if pin is not None and pin.origin == "mirrored" and _is_in(pin, target):
+            pin = find_pin(self.store, self.store.read_record(name, version).ref, self.server, target=target)
+            if pin is not None and pin.origin == "mirrored":
                 return pin
         return None
 
     def _find_changes(self, name: str) -> list[AliasChange]:
         try:
             return list(find_changes(self.store, self.server, name))
-        except (ArtifactCorrupted, StoreError) as error:
+        except (RunspecError, OSError) as error:
             self._note_failure(f"aliases of {name}", error)
             return []
 
@@ -186,11 +214,6 @@ class _Sending:
         self.helper.ask("alias", request, timeout_s=self.timeout_s)
         note_change(self.store, self.server, change)
         self.report(f"{change}: {change.collection} {'lacks it now' if change.pin is None else change.pin.version}")
-
-
-def _is_in(pin: WandbPin, target: WandbTarget) -> bool:
-    entity, project, _ = pin.collection.split("/")
-    return project == target.project and target.entity in (None, entity)
 
 
 def _lock_path(store: ArtifactStore, server: WandbServer) -> Path:

@@ -39,6 +39,11 @@ class WandbTarget(BaseModel):
     tags: tuple[str, ...] = ()
     notes: str | None = None
 
+    @property
+    def server_url(self) -> str:
+        """`base_url` without a slash at its end, as servers are told apart."""
+        return self.base_url.rstrip("/")
+
     @classmethod
     def from_environment(cls) -> Self | None:
         """What `$NEMOTRON_WANDB` says, None where it is not set.

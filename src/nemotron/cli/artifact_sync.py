@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
@@ -32,17 +31,12 @@ def find_wanted(store: ArtifactStore, references: Sequence[str]) -> list[Artifac
 
 
 def servers(store: ArtifactStore, wanted: list[ArtifactRef] | None, *, of_project: bool) -> list[WandbServer]:
-    """Those for which something is meant, each with its key; that of the project's store block, if it names one."""
-    found = [WandbServer.at(url) for url in find_servers(store, wanted)]
-    key = _block_key() if found and of_project and not os.environ.get("NEMOTRON_STORE") else None
-    return [replace(server, api_key=key) for server in found] if key is not None else found
-
-
-def _block_key() -> Any:
+    """Those for which something is meant, each with its key; the block of the project's store has one for its own."""
     from nemo_runspec.project import find_project
-    from nemotron.blocks.store_settings import find_store_settings
+    from nemotron.blocks.store_settings import environment_server, wandb_server
 
-    return find_store_settings(find_project()).api_key
+    find = wandb_server if of_project and not os.environ.get("NEMOTRON_STORE") else environment_server
+    return [find(url, find_project()) for url in find_servers(store, wanted)]
 
 
 def show_waiting(
@@ -51,21 +45,22 @@ def show_waiting(
     """Say what waits for the server and where it goes; the same as JSON."""
     outbox = read_outbox(store, server, only=wanted)
     aliases = [str(change) for name in _names(store, wanted) for change in find_changes(store, server, name)]
-    lines = _waiting_lines(outbox) | dict.fromkeys(aliases, "alias")
-    for what, place in lines.items():
+    lines = [*_waiting_lines(outbox), *((alias, "alias") for alias in aliases)]
+    for what, place in lines:
         say(f"{what}  waits: {place} on {server.base_url}")
     for what, why in outbox.damaged.items():
         say(f"{what}  BAD  {why}")
     say(f"{server.base_url}: {len(lines):,} waiting, {len(outbox.mirrored):,} there")
-    return {"server": server.base_url, "waiting": list(lines), "already_there": list(outbox.mirrored)}
+    return {"server": server.base_url, "waiting": [what for what, _ in lines], "already_there": list(outbox.mirrored)}
 
 
-def _waiting_lines(outbox: Outbox) -> dict[str, str]:
-    targets = {**outbox.metrics, **{str(waiting.ref): waiting.target for waiting in outbox.waiting}}
-    return {
-        what: f"{target.entity or 'the default entity'}/{target.project}, run {target.run_id}"
-        for what, target in targets.items()
-    }
+def _waiting_lines(outbox: Outbox) -> list[tuple[str, str]]:
+    """What waits, and for which project and run; a version may wait for several."""
+    targets = [*outbox.metrics.items(), *((str(waiting.ref), waiting.target) for waiting in outbox.waiting)]
+    return [
+        (what, f"{target.entity or 'the default entity'}/{target.project}, run {target.run_id}")
+        for what, target in targets
+    ]
 
 
 def _names(store: ArtifactStore, wanted: list[ArtifactRef] | None) -> list[str]:

@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 from cluster.cluster import Cluster
 from flow_process import FLOW, Project, wait_until
 
+from nemotron.flows.parameters import form_parameters
+
 PROFILE = '[lab]\nexecutor = "slurm"\nmem = "4G"\ntime = "00:20:00"\npoll_interval_s = 1\n'
 LIVE = frozenset({"PENDING", "RUNNING", "COMPLETING", "CONFIGURING"})
 
@@ -60,12 +62,9 @@ class LabProject(Project):
 
     def parameters(self, *, steps: int = 400) -> dict[str, Any]:
         """The same as a deployment gets it."""
-        return {
-            "profile": "lab",
-            "stages": self.stages,
-            "overrides": self.overrides(steps=steps),
-            "project_dir": str(self.folder),
-        }
+        form = form_parameters(config="tiny", stages=self.stages, overrides=self.overrides(steps=steps))
+        by_stage = {name: value.model_dump() for name, value in form.items() if name != "config"}
+        return {"config": "tiny", "profile": "lab", "project_dir": str(self.folder), **by_stage}
 
     def start_program(self, *command: str, **env: str) -> subprocess.Popen[str]:
         """Start another program of the user's in the directory; its output goes to a file named for the test."""

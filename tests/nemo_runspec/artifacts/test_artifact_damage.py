@@ -157,6 +157,17 @@ def test_a_damaged_record_is_found(content: bytes, publish: Publisher, store: Ar
         store.resolve("data")
 
 
+def test_a_damaged_record_is_passed_over_where_a_version_is_looked_for_and_told(
+    publish: Publisher, store: ArtifactStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = publish({"a": "hello"}, fingerprint="f1")
+    publish({"a": "bye"}, fingerprint="f2")
+    overwrite(store.path / "artifacts" / "data" / "versions" / "v1.json", b"{")
+    overwrite(store.path / "made" / "data.json", b"{}")
+    assert store.find("data", "f1") == old
+    assert re.fullmatch(r"data:v1: .*/v1\.json is not a version record; .*; it is passed over", caplog.messages[0])
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"{}"])
 def test_a_damaged_alias_is_found(content: bytes, publish: Publisher, store: ArtifactStore) -> None:
     publish({"a": "hello"}, aliases=["best"])

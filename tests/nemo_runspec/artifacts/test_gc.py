@@ -1,5 +1,6 @@
 """Garbage is what no version refers to: all of it goes, and nothing else."""
 
+import errno
 import os
 import shutil
 import time
@@ -10,7 +11,9 @@ import pytest
 from store_publisher import Publisher, objects, overwrite
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
+from nemo_runspec.artifacts.durable import scratch_directory
 from nemo_runspec.artifacts.gc import collect_garbage, find_garbage, linked_parts
+from nemo_runspec.artifacts.posix_backend import PosixWriter
 from nemo_runspec.errors import ArtifactCorrupted, StoreError
 
 
@@ -94,6 +97,44 @@ def test_an_old_content_that_a_new_version_refers_to_stays(publish: Publisher, s
     ref = publish({"a": "x"}, name="again")
     assert collect_garbage(store, wait_s=0, grace_s=100) == []
     store.verify(ref)
+
+
+def take_in_elsewhere(store: ArtifactStore, path: Path) -> None:
+    """As a publisher does on a host with locks of its own, so that nobody here waits for it."""
+    with scratch_directory(store.path) as scratch:
+        PosixWriter(store.path, scratch).take_in(path, "blake3")
+
+
+def test_an_old_content_that_is_being_taken_up_on_another_host_stays(publish: Publisher, store: ArtifactStore) -> None:
+    give_up(store, publish({"a": "x"}))
+    age(objects(store)[0], 1000)
+    take_in_elsewhere(store, publish.write({"a": "x"}) / "a")
+    collect_garbage(store, wait_s=0, grace_s=100)
+    assert len(objects(store)) == 1
+
+
+def test_what_is_taken_up_on_another_host_after_it_was_listed_stays(publish: Publisher, store: ArtifactStore) -> None:
+    give_up(store, publish({"a": "x"}))
+    age(objects(store)[0], 1000)
+    (found,) = find_garbage(store, grace_s=100)  # the manifest is young
+    take_in_elsewhere(store, publish.write({"a": "x"}) / "a")
+    assert not store.backend.delete(found.key, unless_since=time.time() - 100)
+    assert len(objects(store)) == 1
+
+
+def test_an_old_content_of_another_user_is_replaced_where_it_is_taken_up(
+    publish: Publisher, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "as for a file of another user")
+
+    publish({"a": "x"})
+    (kept,) = objects(store)
+    age(kept, 1000)
+    monkeypatch.setattr(os, "utime", refuse)
+    publish({"a": "x"})
+    assert kept.stat().st_mtime > time.time() - 100
+    assert kept.read_text() == "x"
 
 
 @pytest.mark.parametrize("key", ["mirrors/wandb/data/v0", f"attest/{'0' * 64}"])

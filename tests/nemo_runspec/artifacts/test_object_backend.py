@@ -17,6 +17,7 @@ from store_places import in_threads
 from store_publisher import Publisher
 
 from nemo_runspec.artifacts import ArtifactStore, object_backend, object_files
+from nemo_runspec.artifacts.digests import digest_file
 from nemo_runspec.artifacts.object_backend import ObjectBackend
 from nemo_runspec.artifacts.object_files import ObjectFiles
 from nemo_runspec.errors import ArtifactCorrupted, ArtifactError, StoreError
@@ -52,7 +53,7 @@ def test_publishers_killed_at_random_lose_no_version_and_readers_see_no_half_one
     assert min(counts["told"], counts["reads"]) > 0
 
 
-@pytest.mark.parametrize("duration_s", [3.0, pytest.param(120.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("duration_s", [5.0, pytest.param(120.0, marks=pytest.mark.slow)])
 def test_all_versions_published_while_garbage_is_collected_are_whole(
     duration_s: float, s3_bucket: str, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
@@ -209,15 +210,16 @@ def test_a_large_content_that_is_there_is_not_sent_again(
         assert writer.take_in(tmp_path / "large", "sha256") == first
 
 
-def test_a_large_content_that_was_cut_is_sent_again(
-    store: ArtifactStore, files: ObjectFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("damaged", [b"cont", b"c0ntent"], ids=["cut", "another"])
+def test_a_large_content_that_is_damaged_there_is_sent_again(
+    damaged: bytes, store: ArtifactStore, files: ObjectFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_backend, "_SMALL_BYTES", 3)
     (tmp_path / "large").write_bytes(b"content")
     with store.backend.writing() as writer:
         digest, _ = writer.take_in(tmp_path / "large", "sha256")
         key = object_backend.object_key(digest)
-        files.put(key, b"cont")
+        files.put(key, damaged)
         writer.take_in(tmp_path / "large", "sha256")
     assert files.read(key) == b"content"
 
@@ -232,7 +234,40 @@ def test_a_large_file_that_changes_while_it_is_sent_is_refused(
     monkeypatch.setattr(files, "upload", lambda source, key: (path.write_bytes(b"changed!"), send(source, key)))
     with store.backend.writing() as writer, pytest.raises(ArtifactError, match="it changed while it was read; publish"):
         writer.take_in(path, "sha256")
-    assert files.find("objects") == []
+    assert files.find("objects") == files.find("tmp") == []
+
+
+def test_a_large_file_that_changes_while_it_is_sent_leaves_what_others_have_sent(
+    store: ArtifactStore, files: ObjectFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_backend, "_SMALL_BYTES", 3)
+    path = tmp_path / "large"
+    path.write_bytes(b"content")
+    key = object_backend.object_key(digest_file(path, "sha256"))
+    files.put(key, b"content")
+    send = files.upload
+    monkeypatch.setattr(files, "upload", lambda source, key: (path.write_bytes(b"changed"), send(source, key)))
+    with store.backend.writing() as writer, pytest.raises(ArtifactError, match="it changed while it was read; publish"):
+        writer.take_in(path, "sha256")
+    assert files.read(key) == b"content"
+
+
+def test_looking_for_what_was_not_made_yet_reads_no_version(
+    publish: Publisher, store: ArtifactStore, s3_server: S3Server
+) -> None:
+    refs = [publish({"a": "x"}, fingerprint=fingerprint) for fingerprint in ("f1", "f2", "f3")]
+    s3_server.set_faults(Fault(method="GET", path=r"/versions/v[02]\.json", kind="403", times=1000))
+    assert store.find("data", "f9") is None
+    assert store.find("data", "f2") == refs[1]
+
+
+def test_a_version_stands_if_its_fingerprint_cannot_be_noted(
+    publish: Publisher, store: ArtifactStore, s3_server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3_server.set_faults(Fault(method="PUT", path="/made/", kind="403"))
+    ref = publish({"a": "x"})
+    assert store.find("data", "f0") == ref
+    assert "writing made/data.json was denied" in caplog.text
 
 
 def test_a_machine_without_fsspec_is_told_what_to_install() -> None:

@@ -31,7 +31,7 @@ def parts(text: str) -> tuple[str | None, ...]:
         ("team/proj/data:v3", ("team", "proj", "data", "v3", None)),
         ("team/_p.1/data:best", ("team", "_p.1", "data", "best", None)),
         (f"data@sha256:{HEX}", (None, None, "data", "latest", f"sha256:{HEX}")),
-        (f"team/proj/data:7@blake3:{HEX}", ("team", "proj", "data", "v7", f"blake3:{HEX}")),
+        (f"team/proj/data:7@sha256:{HEX}", ("team", "proj", "data", "v7", f"sha256:{HEX}")),
     ],
 )
 def test_a_reference_has_these_parts(prefix: str, text: str, expected: tuple[str | None, ...]) -> None:
@@ -45,6 +45,7 @@ def test_a_reference_has_these_parts(prefix: str, text: str, expected: tuple[str
         *("/a", "a//b", "a/b/c/d", "../x", "a/../b", "-a", "é", "a\n", "08:00:00", "a@", "a@v3", "a@sha256:", "a:v3@x"),
         *(f"a@md5:{HEX}", f"a@sha256:{HEX[:-1]}", f"a@sha256:{HEX}0", f"a@sha256:{HEX.upper()}", f"@sha256:{HEX}"),
         *("x" * 129, f"a/{'x' * 129}", "a:" + "x" * 129, "${art:a}", "a;b", "a,b", "a=b", "a|b", "~/a", "a\x00"),
+        f"a@blake3:{HEX}",
     ],
 )
 def test_any_other_text_is_malformed_and_told_in_a_line(text: str) -> None:
@@ -73,13 +74,12 @@ def test_a_digest_that_fits_is_taken(publish: Publisher, store: ArtifactStore) -
     assert store.resolve(f"data:latest@{ref.digest}") == ref
 
 
-@pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
-def test_a_digest_that_does_not_fit_is_told_with_both(algorithm: str, publish: Publisher, store: ArtifactStore) -> None:
+def test_a_digest_that_does_not_fit_is_told_with_both(publish: Publisher, store: ArtifactStore) -> None:
     ref = publish({"a": "x"})
     with pytest.raises(ArtifactCorrupted) as caught:
-        store.resolve(f"data:v0@{algorithm}:{HEX}")
+        store.resolve(f"data:v0@sha256:{HEX}")
     assert str(caught.value) == (
-        f"data:v0@{algorithm}:{HEX}: data:v0 has the digest {ref.digest}; correct the digest or the version"
+        f"data:v0@sha256:{HEX}: data:v0 has the digest {ref.digest}; correct the digest or the version"
     )
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,13 @@ def test_the_record_says_who_made_it_and_from_what(publish: Publisher, store: Ar
     record = store.record(publish({"a": "y"}, stage="train", inputs=[needed], policy="reference"))
     assert (record.producer.run_id, record.producer.stage, record.policy) == ("run-1", "train", "reference")
     assert record.inputs == [needed]
+
+
+def test_a_record_says_nothing_of_a_mirror_that_there_is_none_of(publish: Publisher, store: ArtifactStore) -> None:
+    publish({"a": "x"}, metadata={"none": None})
+    kept = json.loads((store.path / "artifacts" / "data" / "versions" / "v0.json").read_text())
+    assert "wandb" not in kept  # which older releases do not know
+    assert kept["ref"]["metadata"] == {"none": None}
 
 
 def test_a_fingerprint_finds_the_newest_version_it_made(publish: Publisher, store: ArtifactStore) -> None:

@@ -67,6 +67,33 @@ class TestEveryStore:
         ref = publish({"a": "x"}, metadata={"é": [1, None]}, fingerprint="f7")
         assert store.resolve("data:v0") == store.find("data", "f7") == ref
 
+    def test_what_was_made_is_found_without_the_index_too(self, publish: Publisher, store: ArtifactStore) -> None:
+        ref = publish({"a": "x"}, fingerprint="f1")
+        remove_file(store, "made/data.json")
+        assert store.find("data", "f1") == ref
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"v0": 1}', b"\xff"])
+    def test_what_was_made_is_found_whatever_became_of_the_index(
+        self, content: bytes, publish: Publisher, store: ArtifactStore
+    ) -> None:
+        ref = publish({"a": "x"}, fingerprint="f1")
+        put_file(store, "made/data.json", content)
+        assert store.find("data", "f1") == ref
+
+    def test_the_next_publication_completes_the_index(self, publish: Publisher, store: ArtifactStore) -> None:
+        publish({"a": "x"}, fingerprint="f1")
+        remove_file(store, "made/data.json")
+        publish({"a": "x"}, fingerprint="f2")
+        assert json.loads(store.backend.read("made/data.json")) == {"v0": "f1", "v1": "f2"}
+
+    def test_a_version_under_the_number_of_one_that_was_given_up_is_found(
+        self, publish: Publisher, store: ArtifactStore
+    ) -> None:
+        publish({"a": "x"}, fingerprint="f1")
+        remove_file(store, "artifacts/data/versions/v0.json")
+        ref = publish({"a": "x"}, fingerprint="f2")
+        assert (store.find("data", "f1"), store.find("data", "f2")) == (None, ref)
+
     def test_another_process_sees_what_was_published_since(self, publish: Publisher, root: str) -> None:
         publish({"a": "x"})
         reader = ArtifactStore(root)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,19 @@ def test_by_hand_nobody_in_particular_made_it(output: Path) -> None:
     ref = log_artifact(Artifact(path=output, name="mine"), tracking)
     assert ref is not None
     producer = tracking.store.record(ref).producer
-    assert (producer.run_id, producer.stage, producer.fingerprint) == ("by-hand", "by-hand", "")
+    assert (producer.stage, producer.fingerprint) == ("by-hand", "")
+    assert re.fullmatch(r"by-hand-\d{8}-\d{6}-[0-9a-f]{8}", producer.run_id)
+
+
+def test_by_hand_all_that_a_process_makes_is_of_one_run_and_no_other_process_s(tmp_path: Path) -> None:
+    code = (
+        "from nemo_runspec.artifacts import setup_artifact_tracking as setup; print(setup({}).run_id, setup({}).run_id)"
+    )
+    command = [sys.executable, "-c", code]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.split() for _ in "12"
+    )
+    assert first[0] == first[1] != second[0] == second[1]
 
 
 SCRIPT = """
@@ -167,7 +180,7 @@ def test_an_empty_variable_is_as_good_as_none(variable: str, monkeypatch: pytest
     tracking = setup_artifact_tracking({})
     assert (tracking.store.path, tracking.run_id, tracking.stage, tracking.output_name) == (
         without.store.path,
-        "by-hand",
+        without.run_id,
         "by-hand",
         None,
     )

@@ -187,6 +187,19 @@ def test_a_helper_whose_master_was_killed_ends_and_leaves_nothing(
     wait_for(lambda: not processes_of(tmp_path))
 
 
+def test_a_cancel_kills_the_helper_within_seconds(scratch: Path, wandb_double: WandbServerProcess) -> None:
+    server = WandbServer(base_url=wandb_double.url, api_key=SecretStr(wandb_double.key))
+    wandb_double.fault(path="/graphql", delay_s=600)
+    cancel = threading.Event()
+    threading.Timer(2.0, cancel.set).start()
+    with Helper(server, is_cancelled=cancel.is_set) as helper, pytest.raises(MirrorError) as caught:
+        helper.ask("check", {}, timeout_s=TIMEOUT_S)
+    assert str(caught.value) == f"W&B server {server.base_url}: cancelled; run nemotron artifacts sync"
+    assert caught.value.server_wide
+    assert processes_of(scratch) == []
+    assert list(scratch.iterdir()) == []
+
+
 def test_an_interrupt_kills_the_helper_at_once(scratch: Path, wandb_double: WandbServerProcess) -> None:
     server = WandbServer(base_url=wandb_double.url, api_key=SecretStr(wandb_double.key))
     wandb_double.fault(path="/graphql", delay_s=600)

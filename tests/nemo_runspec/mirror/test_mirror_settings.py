@@ -9,7 +9,7 @@ from nemo_runspec.mirror.target import ENV_WANDB, WandbTarget, wandb_run_id
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_MODE", "WANDB_BASE_URL", ENV_WANDB):
+    for name in ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_ENTITY", ENV_WANDB):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -57,6 +57,34 @@ def test_the_server_is_that_of_the_table_then_that_of_the_environment(monkeypatc
     monkeypatch.setenv("WANDB_BASE_URL", "http://other/")
     assert parse_wandb_settings({}, origin="").base_url == "http://other"
     assert parse_wandb_settings({"base_url": "http://own/"}, origin="").base_url == "http://own"
+
+
+def test_the_entity_is_that_of_the_table_then_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    found, named = target(project="p"), target(project="p", entity="me")
+    assert found is not None
+    assert named is not None
+    assert (found.entity, named.entity) == ("team", "me")
+
+
+def test_required_and_offline_is_refused() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse_wandb_settings({"project": "p", "required": True, "mode": "offline"}, origin="[wandb]")
+    assert str(refusal.value) == (
+        "[wandb].required = true with mode = 'offline', in which nothing is sent while a stage runs; set one of them "
+        "otherwise"
+    )
+
+
+def test_required_and_offline_by_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(ConfigError, match=r"required = true with mode = 'offline' \(from WANDB_MODE\), in which"):
+        parse_wandb_settings({"project": "p", "required": True}, origin="[wandb]")
+
+
+@pytest.mark.parametrize("table", [{}, {"project": "p", "enabled": False}])
+def test_where_nothing_is_mirrored_required_is_no_contradiction(table: dict[str, Any]) -> None:
+    assert not parse_wandb_settings({**table, "required": True, "mode": "offline"}, origin="").is_on
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What waits for a server, and in which order: read from the store alone, without W&B."""
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from mirrored_store import CHAIN, MirroredStore
 from wandb_server.server import WandbServerProcess
 
 from nemo_runspec.artifacts import ArtifactRef
+from nemo_runspec.mirror.follower import log_path
+from nemo_runspec.mirror.metrics_notes import note_metrics
 from nemo_runspec.mirror.outbox import Outbox, find_servers, pending, read_outbox
 from nemo_runspec.mirror.pins import WandbPin, add_pin, find_pin
 from nemo_runspec.mirror.server import WandbServer
@@ -94,6 +97,44 @@ def test_a_version_that_was_asked_for_later_waits(mirror: MirroredStore) -> None
     assert waiting(mirror) == ["data:v0"]
 
 
+def test_what_was_asked_for_in_another_project_waits_there_too(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    want(mirror.store, data, mirror.target("sft").model_copy(update={"project": "q"}))
+    want(mirror.store, data, mirror.target("sft").model_copy(update={"project": "r"}))
+    add_pin(mirror.store, data, pin_of(data))
+    found = read_outbox(mirror.store, mirror.wandb).waiting
+    assert [(str(one.ref), one.target.project) for one in found] == [("data:v0", "q"), ("data:v0", "r")]
+
+
+def test_what_was_asked_for_on_another_server_waits_there_too(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    want(mirror.store, data, mirror.target("sft").model_copy(update={"base_url": ELSEWHERE.base_url}))
+    assert find_servers(mirror.store) == sorted([ELSEWHERE.base_url, NOWHERE.url])
+
+
+def test_what_was_asked_for_again_is_noted_once(mirror: MirroredStore) -> None:
+    data = mirror.publish("data", mirrored=False)
+    for _ in range(3):
+        want(mirror.store, data, mirror.target("sft"))
+    assert len(list((mirror.folder / "store" / "mirrors" / "wanted" / "data" / "v0").iterdir())) == 1
+
+
+def test_an_input_that_is_on_the_server_in_another_project_waits_not_again(mirror: MirroredStore) -> None:
+    data = mirror.publish("data", mirrored=False)
+    mirror.publish("model", inputs=[data])
+    add_pin(mirror.store, data, pin_of(data).model_copy(update={"qualified_name": "they/elsewhere/data:v0"}))
+    assert waiting(mirror) == ["model:v0"]
+
+
+def test_there_is_a_pin_for_each_project(mirror: MirroredStore) -> None:
+    data = mirror.publish("data")
+    first, second = (pin_of(data).model_copy(update={"qualified_name": f"us/{project}/data:v0"}) for project in "pq")
+    for pin in (first, second):
+        add_pin(mirror.store, data, pin)
+    assert find_pin(mirror.store, data, mirror.wandb, target=mirror.target("sft")) == first
+    assert find_pin(mirror.store, data, mirror.wandb) == second
+
+
 def test_only_the_asked_for_and_what_it_was_made_from_wait(mirror: MirroredStore) -> None:
     data = mirror.publish("data")
     other, model = mirror.publish("other"), mirror.publish("model", inputs=[data])
@@ -156,3 +197,61 @@ def test_metrics_that_the_server_lacks_wait(mirror: MirroredStore) -> None:
     mirror.publish("data", metrics=metrics)
     mirror.publish("data", metrics=metrics)
     assert list(read_outbox(mirror.store, mirror.wandb).metrics) == ["metrics of data:v0"]
+
+
+def test_metrics_that_cannot_be_looked_at_are_told_and_hold_up_nothing(mirror: MirroredStore) -> None:
+    mirror.publish("data", metrics=mirror.folder / ("x" * 300))
+    found = read_outbox(mirror.store, mirror.wandb)
+    assert [str(one.ref) for one in found.waiting] == ["data:v0"]
+    assert "File name too long" in found.damaged["metrics of data:v0"]
+
+
+def test_metrics_that_are_no_text_hold_up_nothing(mirror: MirroredStore) -> None:
+    metrics = mirror.folder / "metrics.jsonl"
+    metrics.write_bytes(b'\xff\n{"step": 1}\n')
+    mirror.publish("data", metrics=metrics)
+    assert list(read_outbox(mirror.store, mirror.wandb).metrics) == ["metrics of data:v0"]
+
+
+@pytest.fixture
+def trained(mirror: MirroredStore) -> Path:
+    """The metrics of a training without a version."""
+    metrics = mirror.folder / "metrics.jsonl"
+    metrics.write_text('{"step": 1}\n')
+    note_metrics(mirror.store, metrics, mirror.target("sft"))
+    return metrics
+
+
+def test_metrics_without_a_version_wait(mirror: MirroredStore, trained: Path) -> None:
+    assert find_servers(mirror.store) == [NOWHERE.url]
+    found = read_outbox(mirror.store, mirror.wandb)
+    assert {what: target.metrics for what, target in found.metrics.items()} == {
+        "metrics of run run-1-sft": str(trained)
+    }
+
+
+def test_metrics_of_an_attempt_that_went_on_in_another_run_wait_for_that(mirror: MirroredStore, trained: Path) -> None:
+    note_metrics(mirror.store, trained, mirror.target("sft").model_copy(update={"run_id": "run-2-sft"}))
+    assert list(read_outbox(mirror.store, mirror.wandb).metrics) == ["metrics of run run-2-sft"]
+
+
+def test_metrics_with_a_version_wait_once(mirror: MirroredStore, trained: Path) -> None:
+    mirror.publish("data", metrics=trained)
+    assert list(read_outbox(mirror.store, mirror.wandb).metrics) == ["metrics of data:v0"]
+
+
+def test_metrics_that_are_being_sent_wait_not(mirror: MirroredStore, trained: Path) -> None:
+    with log_path(trained).open("ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        assert read_outbox(mirror.store, mirror.wandb).metrics == {}
+
+
+def test_metrics_without_a_version_do_not_wait_where_versions_are_named(mirror: MirroredStore, trained: Path) -> None:
+    assert trained.is_file()
+    assert outbox(mirror, mirror.publish("data")).metrics == {}
+
+
+def test_an_attempt_that_goes_on_in_the_same_run_is_noted_once(mirror: MirroredStore, trained: Path) -> None:
+    note_metrics(mirror.store, trained, mirror.target("sft"))
+    (notes,) = (mirror.folder / "store" / "mirrors" / "metrics").iterdir()
+    assert len(list(notes.iterdir())) == 1

@@ -1,5 +1,6 @@
 """Versions on a W&B server after a sync: the double, or with `-m wandb_server` a real one."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,13 @@ from mirrored_store import MirroredStore, Server, new_project
 from wandb_server.server import WandbServerProcess
 
 from nemo_runspec.artifacts.hashing import canonical_json
+from nemo_runspec.errors import StoreError
+from nemo_runspec.mirror.follower import log_path
+from nemo_runspec.mirror.lock import hold
 from nemo_runspec.mirror.pins import find_pin
 from nemo_runspec.mirror.server import WandbServer
 from nemo_runspec.mirror.sync import sync
+from nemo_runspec.mirror.wanted import want
 
 FILES = ["a.bin", "sub dir/é#1?.bin"]
 MANY = {f"key_{number:03}": number for number in range(150)}
@@ -181,6 +186,46 @@ def test_a_damaged_alias_is_told_and_holds_up_no_other_name(mirrored: MirroredSt
     report = mirrored.sync()
     assert list(report.synced) == ["data:v0"]
     assert list(report.failed) == ["other:v0", "aliases of other"]
+
+
+def test_metrics_that_cannot_be_sent_hold_up_no_version(doubled: MirroredStore) -> None:
+    metrics = doubled.folder / "metrics.jsonl"
+    metrics.write_text('{"step": 1}\n')
+    log_path(metrics).mkdir()
+    doubled.publish("model", metrics=metrics)
+    report = doubled.sync()
+    assert list(report.synced) == ["model:v0"]
+    assert "Is a directory" in report.failed["metrics of model:v0"]
+
+
+def test_a_store_that_cannot_keep_pins_is_told_before_anything_is_sent(doubled: MirroredStore) -> None:
+    doubled.publish("data")
+    shutil.rmtree(doubled.folder / "store" / "tmp")
+    (doubled.folder / "store" / "tmp").write_text("")
+    with pytest.raises(StoreError):
+        doubled.sync()
+    assert doubled.state()["collections"] == {}
+
+
+def test_a_version_is_in_two_projects_with_its_aliases(doubled: MirroredStore) -> None:
+    data = doubled.publish("data", aliases=["best"])
+    other = MirroredStore(folder=doubled.folder, server=doubled.server, project=new_project())
+    want(doubled.store, data, other.target("make-data"))
+    assert doubled.sync().failed == {}
+    doubled.store.set_alias(data, "good")
+    assert doubled.sync().failed == {}
+    aliases = {"latest": "v0", "best": "v0", "good": "v0"}
+    assert [mirror.collection("data")["aliases"] for mirror in (doubled, other)] == [aliases, aliases]
+
+
+def test_a_wait_for_another_sender_is_told(doubled: MirroredStore) -> None:
+    doubled.publish("data")
+    lines: list[str] = []
+    lock = doubled.folder / "store" / "mirrors" / f"wandb-{doubled.wandb.slug}.lock"
+    with hold(lock, timeout_s=1.0):
+        report = sync(doubled.store, doubled.wandb, timeout_s=20.0, report=lines.append)
+    assert lines[0] == f"data:v0: waiting for another process that sends to {doubled.server.url}"
+    assert "another process still logs to W&B" in report.failed["data:v0"]
 
 
 def test_latest_stays_with_the_newest_version_when_an_older_one_is_sent_later(mirrored: MirroredStore) -> None:

@@ -128,7 +128,8 @@ def test_without_a_key_nothing_is_asked(mirror: MirroredStore, wandb_double: Wan
     before = wandb_double.state()["operations"]
     report = mirror.sync(server=WandbServer(base_url=mirror.server.url))
     assert set(report.failed.values()) == {
-        f"no API key for W&B server {mirror.server.url}; set WANDB_API_KEY, or store one with `wandb login --host "
+        f"no API key for W&B server {mirror.server.url}; set WANDB_API_KEY and WANDB_BASE_URL={mirror.server.url}, "
+        "or store one with `wandb login --host "
         f"{mirror.server.url}`, then run nemotron artifacts sync"
     }
     assert wandb_double.state()["operations"] == before

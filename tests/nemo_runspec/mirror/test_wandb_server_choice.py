@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_runspec.mirror.server import WandbServer
+from nemo_runspec.mirror.server import WandbServer, no_key
 
 VARIABLES = ("WANDB_BASE_URL", "WANDB_API_KEY", "NETRC")
 
@@ -57,6 +57,49 @@ def test_a_key_for_one_server_is_not_given_to_another(monkeypatch: pytest.Monkey
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
     monkeypatch.setenv("WANDB_API_KEY", "k1")
     assert key_of(WandbServer.at("https://other.example")) is None
+
+
+def test_the_environment_s_key_goes_to_no_server_that_only_a_record_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k1")
+    assert key_of(WandbServer.at("https://evil.example")) is None
+
+
+def test_the_environment_s_key_goes_to_wandb_s_own_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k1")
+    assert key_of(WandbServer.at("https://api.wandb.ai/")) == "k1"
+
+
+def test_the_environment_s_key_goes_to_the_server_of_the_user_s_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k1")
+    assert key_of(WandbServer.at("https://wandb.lab", own="https://wandb.lab/")) == "k1"
+    assert key_of(WandbServer.at("http://wandb.lab", own="https://wandb.lab/")) is None
+
+
+def test_a_server_named_beside_the_key_is_the_only_one_that_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    monkeypatch.setenv("WANDB_API_KEY", "k1")
+    assert key_of(WandbServer.at("https://wandb.lab", own="https://wandb.lab")) is None
+    assert key_of(WandbServer.at("https://api.wandb.ai")) is None
+
+
+def test_the_default_entry_of_netrc_is_for_no_server(home: Path) -> None:
+    (home / ".netrc").write_text("default login user password k2\n")
+    assert key_of(WandbServer.at("https://evil.example")) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "how"),
+    [
+        ("https://api.wandb.ai", "set WANDB_API_KEY, or store one with `wandb login`, then"),
+        (
+            "https://wandb.lab",
+            "set WANDB_API_KEY and WANDB_BASE_URL=https://wandb.lab, or store one with `wandb login --host "
+            "https://wandb.lab`, then",
+        ),
+    ],
+)
+def test_a_missing_key_is_told_with_the_server_and_how_to_give_one(url: str, how: str) -> None:
+    assert str(no_key(url)) == f"no API key for W&B server {url}; {how} run nemotron artifacts sync"
 
 
 @pytest.mark.parametrize("content", ["machine", "machine api.wandb.ai", "machine api.wandb.ai login user", "\xff"])

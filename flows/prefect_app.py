@@ -1,9 +1,10 @@
-"""`python -m nemotron.deployments.prefect_app FD`: Prefect's server on a socket that listens already.
+"""`python -m nemotron.flows.prefect_app FD`: Prefect's server on a socket that listens already.
 
-Three things differ from `prefect server start` (3.8.8). That opens a socket of its own, so that connections are refused
-while it starts again; here they wait. It answers 500 while there is no database to connect to, at which clients give
-up; here that is 503, and they try again. And its UI has every browser ask amplitude.com, analytics or not; here the
-browser is told to ask nobody but the server.
+Four things differ from `prefect server start` (3.8.8). That opens a socket of its own, so that connections are refused
+while it starts again; here they wait. `uvicorn --fd`, which could take ours, treats it as a Unix one, and each answer
+takes 40 ms longer. Prefect answers 500 while there is no database to connect to, at which clients give up; here that is
+503, and they try again. And its UI has every browser ask amplitude.com, analytics or not; here the browser is told to
+ask nobody but the server.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ from typing import Any
 
 from team_server import TeamServer, wait_until
 
-HERE = Path(__file__).resolve().parent
+FLOWS = Path(__file__).resolve().parent / "deployments"
 
 
 def deploy(team: TeamServer, flow: str, *, pool: str) -> str:
     """The id of the deployment of one of the trivial flows, made now or before."""
     flow_id = team.ask("flows/", {"name": flow.replace("_", "-")})["id"]
-    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(HERE)}}
+    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(FLOWS)}}
     made = team.ask(
         "deployments/",
         {
