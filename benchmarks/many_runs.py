@@ -1,6 +1,6 @@
 """Many pipeline runs at once on one team server: whether anything is lost, how busy the server is, what it takes.
 
-    PYTHONPATH=tests:tests/deployments python benchmarks/many_runs.py [--runs 50]
+    PYTHONPATH=tests python benchmarks/many_runs.py [--runs 50]
 
 One server with PostgreSQL, one worker, a Slurm cluster of its own, all on this machine. Each run has a process of its
 own and four stages, each a Slurm job. The first jobs of all runs wait for one another, so that all runs are watched at

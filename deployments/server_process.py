@@ -149,6 +149,9 @@ def prefect_environment(
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "ui"),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # 15 by default, which 50 flow runs on a busy machine exhaust (benchmarks/many_runs.py).
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "20",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW": "30",
         # By default they are in memory, and a flow whose slot is forgotten at a restart is ended by Prefect's client.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "1",

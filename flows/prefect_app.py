@@ -2,9 +2,9 @@
 
 Four things differ from `prefect server start` (3.8.8). That opens a socket of its own, so that connections are refused
 while it starts again; here they wait. `uvicorn --fd`, which could take ours, treats it as a Unix one, and each answer
-takes 40 ms longer. Prefect answers 500 while there is no database to connect to, at which clients give up; here that is
-503, and they try again. And its UI has every browser ask amplitude.com, analytics or not; here the browser is told to
-ask nobody but the server.
+takes 40 ms longer. Prefect answers 500 while there is no database to connect to, or no free connection to it, at which
+clients give up; here that is 503, and they try again. And its UI has every browser ask amplitude.com, analytics or not;
+here the browser is told to ask nobody but the server.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
 def build_app() -> App:
     """Prefect's application; its API says that it is unavailable where the database cannot be reached."""
     from prefect.server.api.server import create_app
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
     from starlette.requests import Request
     from starlette.responses import JSONResponse
 
@@ -56,7 +57,8 @@ def build_app() -> App:
         return JSONResponse({"exception_message": "Service Unavailable"}, status_code=503)
 
     app: Any = create_app(final=True)
-    for kind in (ConnectionError, FileNotFoundError):  # the latter: its socket is not there
+    # FileNotFoundError: its socket is not there; TimeoutError: it, or a connection to it, is not free in time.
+    for kind in (ConnectionError, FileNotFoundError, TimeoutError, PoolTimeout):
         app.api_app.add_exception_handler(kind, say_unavailable)
     return app  # type: ignore[no-any-return]  # create_app's type lacks what it sets
 

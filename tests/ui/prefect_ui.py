@@ -67,7 +67,8 @@ class PrefectUi:
     def submit(self) -> str:
         """Submit the form and go to the run that there is then: its id."""
         self.page.get_by_role("button", name="Submit").click()
-        self.page.get_by_role("link", name="View run").click()
+        # The link slides in and is gone after 4 s, which a busy machine may need to see that it stands still.
+        self.page.get_by_role("link", name="View run").dispatch_event("click")
         self.page.wait_for_url("**/runs/flow-run/**")
         return self.page.url.rpartition("/")[2].partition("?")[0]
 
