@@ -43,7 +43,7 @@ from nemotron.deployments.backup import existing_secrets, run_tool
 from nemotron.deployments.database import find_database
 
 HERE = Path(__file__).resolve().parent
-PROFILE = '[lab]\nexecutor = "slurm"\nmem = "100M"\ntime = "01:00:00"\n'
+PROFILE = '[lab]\nexecutor = "slurm"\nmem = "100M"\ngpus_per_node = 0\ntime = "01:00:00"\n'
 BODY = """import time
     while not Path(config["text"]).exists():
         time.sleep(0.5)
