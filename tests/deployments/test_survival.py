@@ -106,11 +106,10 @@ class LabRun:
         return [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_flow(path, wanted)]
 
     def check_nothing_was_lost(self) -> None:
-        """It ends well, after one job, with its artifact and its task."""
+        """It ends well, after one job, with its artifact."""
         wait_for_state(self.lab.team, self.id, "COMPLETED")
         assert self.jobs() == ["COMPLETED"]
         assert self.artifacts() == ["small-data"]
-        wait_until(lambda: self.tasks() == [("small", "Completed")])
 
 
 def is_flow(path: Path, wanted: bytes) -> bool:
@@ -155,10 +154,14 @@ def test_a_program_that_is_killed_while_a_job_runs_costs_nothing(lab: Lab, progr
     lab.kill(program)
     run.end_job()
     run.check_nothing_was_lost()
+    wait_until(lambda: run.tasks() == [("small", "Completed")])
 
 
 def outlive(lab: Lab, name: str, *, away_s: float) -> tuple[LabRun, LabRun]:
-    """Two runs whose jobs end while the API is away, one of them badly; the API stays away for that long."""
+    """Two runs whose jobs end while the API is away, one of them badly; the API stays away for that long.
+
+    What Prefect 3.8.8 shows of their tasks is not looked at: it may lose the end of one (docs/operations.md).
+    """
     good, bad = lab.start(f"{name}-good"), lab.start(f"{name}-bad")
     down = lab.team.nemotron("down")
     assert down.returncode == 0, down.stderr
@@ -184,7 +187,6 @@ def test_a_job_that_fails_while_the_api_is_away_fails_its_run(short_outage: tupl
     wait_for_state(run.lab.team, run.id, "FAILED")
     assert run.jobs() == ["FAILED"]
     assert run.artifacts() == []
-    wait_until(lambda: run.tasks() == [("small", "Failed")])
 
 
 @pytest.mark.slow
