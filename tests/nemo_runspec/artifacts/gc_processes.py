@@ -30,7 +30,8 @@ def publish_meanwhile(root: Path) -> dict[str, int]:
             (counts / "runs").write_text(json.dumps({"runs": len(runs), "deleted": sum(runs)}))
         elif process == 1:
             for number in seconds(DURATION_S):
-                give_up(ArtifactStore(root), publish_as(ArtifactStore(root), "gone", of_now() + number % 2))
+                contents = (of_now(), of_now() + 1, -number)  # another's, soon another's, nobody's
+                give_up(ArtifactStore(root), publish_as(ArtifactStore(root), "gone", contents[number % 3]))
         elif process == 2:
             for _ in seconds(DURATION_S):
                 ArtifactStore(root).materialize(publish_as(ArtifactStore(root), "data", of_now()))
