@@ -31,7 +31,7 @@ from typing import Any
 
 import psutil
 from cluster.cluster import Cluster
-from flow_runs import start
+from flow_runs import make_deployment, start
 from four_stages import STAGES
 from rich.console import Console
 from rich.table import Table
@@ -103,15 +103,8 @@ def write_project(folder: Path) -> Path:
 
 def deploy(team: TeamServer) -> str:
     """The id of the deployment of four_stages.py."""
-    wanted = {
-        "name": "load",
-        "flow_id": team.ask("flows/", {"name": "four-stages"})["id"],
-        "work_pool_name": "nemotron",
-        "entrypoint": "four_stages.py:four_stages",
-        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(HERE)}}],
-        "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60", "PREFECT_CLIENT_MAX_RETRIES": "8"}},
-    }
-    return str(team.ask("deployments/", wanted)["id"])
+    env = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60", "PREFECT_CLIENT_MAX_RETRIES": "8"}  # as deployments/prefect.yaml
+    return make_deployment(team, "four-stages", entrypoint="four_stages.py:four_stages", directory=HERE, **env)
 
 
 def start_runs(team: TeamServer, project: Path, num_runs: int) -> list[PipelineRun]:
@@ -164,7 +157,7 @@ def sampled(team: TeamServer, cluster: Cluster) -> Iterator[Samples]:
 
 def is_flow(process: psutil.Process) -> bool:
     try:
-        return "prefect.engine" in process.cmdline() or "prefect.flow_engine" in process.cmdline()
+        return "prefect.engine" in process.cmdline()
     except psutil.Error:
         return False
 
@@ -239,7 +232,7 @@ def add_database(team: TeamServer, num_runs: int, table: Table) -> None:
 def measure(team: TeamServer, cluster: Cluster, project: Path, num_runs: int, table: Table) -> None:
     """Have the runs, and add all rows."""
     go_on = write_project(project)
-    worker = [*("--name", "load")]
+    worker = ("--name", "load")
     env = {**team.env, **cluster.env}
     assert nemotron("worker", "--detach", *worker, cwd=project, **env).returncode == 0
     try:

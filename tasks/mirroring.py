@@ -23,7 +23,7 @@ from nemo_runspec.mirror.settings import DEFAULT_URL, WandbSettings, parse_wandb
 from nemo_runspec.mirror.target import ENV_WANDB, WandbTarget
 from nemo_runspec.mirror.wanted import want
 from nemotron.blocks.store_settings import wandb_server
-from nemotron.tasks.interrupts import ALONE, Interrupts, or_when_exists
+from nemotron.tasks.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from nemotron.tasks.plan import StagePlan
@@ -104,7 +104,7 @@ def mirror(
     options: StageOptions,
     store: ArtifactStore,
     ref: ArtifactRef | None,
-    interrupts: Interrupts = ALONE,
+    interrupts: Interrupts,
 ) -> None:
     """Send the stage's artifact and what it was made from, or note that it waits.
 
@@ -116,7 +116,7 @@ def mirror(
     """
     if plan.wandb is None or ref is None:
         return
-    is_cancelled = or_when_exists(interrupts, options.cancel_path).is_cancelled
+    is_cancelled = interrupts.is_cancelled
     settings = wandb_settings(plan.job_config)
     try:
         said, is_there = _send(plan.wandb, settings, options, store, ref, is_cancelled=is_cancelled)

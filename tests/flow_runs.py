@@ -11,19 +11,25 @@ FLOWS = Path(__file__).resolve().parent / "deployments"
 
 def deploy(team: TeamServer, flow: str, *, pool: str) -> str:
     """The id of the deployment of one of the trivial flows, made now or before."""
-    flow_id = team.ask("flows/", {"name": flow.replace("_", "-")})["id"]
-    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(FLOWS)}}
-    made = team.ask(
-        "deployments/",
-        {
-            "name": "test",
-            "flow_id": flow_id,
-            "work_pool_name": pool,
-            "entrypoint": f"trivial_flows.py:{flow}",
-            "pull_steps": [step],
-        },
+    return make_deployment(
+        team, flow.replace("_", "-"), entrypoint=f"trivial_flows.py:{flow}", pool=pool, directory=FLOWS
     )
-    return str(made["id"])
+
+
+def make_deployment(
+    team: TeamServer, flow: str, *, entrypoint: str, pool: str = "nemotron", directory: Path | None = None, **env: str
+) -> str:
+    """The id of a deployment of the flow; its runs begin in the directory, if one is given, with `env` besides."""
+    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}
+    wanted = {
+        "name": "test",
+        "flow_id": team.ask("flows/", {"name": flow})["id"],
+        "work_pool_name": pool,
+        "entrypoint": entrypoint,
+        "pull_steps": [step] if directory else [],
+        "job_variables": {"env": env} if env else {},
+    }
+    return str(team.ask("deployments/", wanted)["id"])
 
 
 def start(team: TeamServer, deployment: str, parameters: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from nemo_runspec.runspec import Runspec, RunspecResources
 EXECUTORS = ("local", "slurm")
 TUNNELS = ("local", "ssh")
 # Options of sbatch that NeMo-Run's SlurmExecutor has no field for.
+_HANDED_ON = ("HF_HOME", "HF_TOKEN", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE")
 _FURTHER_OPTIONS = ("nodelist", "reservation")
 
 
@@ -51,9 +52,8 @@ def build_env_vars(
     run_dir = profile.get("remote_job_dir") or os.environ.get("NEMO_RUN_DIR") or str(Path.cwd())
     wanted = {
         "NEMO_RUN_DIR": run_dir,
-        **{name: os.environ.get(name) for name in ("HF_HOME", "HF_TOKEN")},
-        # Without the URL beside it, the key would go to another server there.
-        **{name: os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE")},
+        # Without WANDB_BASE_URL beside it, W&B's key would go to another server there.
+        **{name: os.environ.get(name) for name in _HANDED_ON},
         "WANDB_PROJECT": wandb.get("project") or os.environ.get("WANDB_PROJECT"),
         "WANDB_ENTITY": wandb.get("entity") or os.environ.get("WANDB_ENTITY"),
         **(profile.get("env_vars") or {}),

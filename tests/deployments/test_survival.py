@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cluster.cluster import Cluster
-from flow_runs import state, wait_for_state
+from flow_runs import make_deployment, state, wait_for_state
 from small_recipe import write_recipe
 from team_server import TeamServer, nemotron, program_pid, wait_until
 
@@ -124,14 +123,7 @@ def is_flow(path: Path, wanted: bytes) -> bool:
 def deploy(team: TeamServer) -> str:
     """The id of a deployment of the flow of one stage."""
     wait_until(lambda: team.ask("work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}}))
-    wanted: dict[str, Any] = {
-        "name": "survival",
-        "flow_id": team.ask("flows/", {"name": "stage"})["id"],
-        "work_pool_name": POOL,
-        "entrypoint": "nemotron.flows.stage.stage",
-        "job_variables": {"env": PATIENT},
-    }
-    return str(team.ask("deployments/", wanted)["id"])
+    return make_deployment(team, "stage", entrypoint="nemotron.flows.stage.stage", pool=POOL, **PATIENT)
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_training_learns(chain_project: Project, store: ArtifactStore) -> None:
     losses = [row["loss"] for row in read_metrics(chain_project.work_dir("pretrain") / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 2.5
     assert store.resolve("nano3-pretrain-model").metadata["valid_loss"] < 4.5
-    assert store.resolve("nano3-sft-model").metadata["valid_loss"] < 0.7  # 0.56 to 0.60, by the kind of processor
+    assert store.resolve("nano3-sft-model").metadata["valid_loss"] < 0.7  # 0.30 on an AMD EPYC, 0.60 on an Intel Xeon
 
 
 def test_rl_raises_the_reward(model: ArtifactRef) -> None:

@@ -55,9 +55,8 @@ def find_garbage(store: ArtifactStore, *, grace_s: float = 0.0) -> list[Garbage]
 def collect_garbage(store: ArtifactStore, *, wait_s: float, grace_s: float = 0.0) -> list[Garbage]:
     """Delete what `find_garbage` finds and return it; waits up to `wait_s` seconds for those who publish.
 
-    What is written meanwhile, on a host whose locks are its own, stays if there is a grace period.
-
-    Whatever of it a crash leaves is garbage still.
+    Whatever of it a crash leaves is garbage still. What is written meanwhile, on a host whose locks are its own, stays
+    if there is a grace period.
 
     Raises:
         ArtifactCorrupted: as `find_garbage`; nothing was deleted.

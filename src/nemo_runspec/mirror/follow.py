@@ -39,7 +39,7 @@ from nemo_runspec.mirror.failures import explain
 from nemo_runspec.mirror.helper_environment import helper_environment
 from nemo_runspec.mirror.metrics import unsent_steps
 from nemo_runspec.mirror.metrics_run import POLL_S, Training, send
-from nemo_runspec.mirror.scratch import make_scratch
+from nemo_runspec.mirror.scratch import scratch
 from nemo_runspec.mirror.server import WandbServer, no_key
 from nemo_runspec.mirror.target import WandbTarget
 
@@ -64,18 +64,14 @@ def main() -> None:
     server = WandbServer.at(target.base_url)
     if server.api_key is None:
         sys.exit(str(no_key(server.base_url)))
-    scratch, log = make_scratch()
-    threading.Thread(target=_end_in_time, args=(training, arguments.limit, scratch), daemon=True).start()
-    environment = helper_environment(os.environ, server=server, directory=scratch)
-    os.environ.clear()
-    os.environ.update({**environment, "TMPDIR": str(scratch)})
-    tempfile.tempdir = str(scratch)
-    _take_lock()
-    try:
+    with scratch() as directory:
+        threading.Thread(target=_end_in_time, args=(training, arguments.limit, directory), daemon=True).start()
+        environment = helper_environment(os.environ, server=server, directory=directory)
+        os.environ.clear()
+        os.environ.update({**environment, "TMPDIR": str(directory)})
+        tempfile.tempdir = str(directory)
+        _take_lock()
         sys.exit(follow(target, arguments.metrics, training))
-    finally:
-        log.close()
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def follow(target: WandbTarget, metrics: Path, training: Training) -> str | None:

@@ -8,7 +8,6 @@ sent together, and a step that W&B has already stays as it was first sent.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from nemo_runspec.metrics_log import read_metrics
 from nemo_runspec.mirror.failures import WANDB_MISSING
 from nemo_runspec.mirror.follower import is_installed, launch, log_path
 from nemo_runspec.mirror.process_tree import kill_all
-from nemo_runspec.mirror.scratch import make_scratch
+from nemo_runspec.mirror.scratch import scratch
 from nemo_runspec.mirror.server import LATER, WandbServer, cancelled
 from nemo_runspec.mirror.target import WandbTarget
 
@@ -102,13 +101,12 @@ def replay_metrics(
         return 0
     if not is_installed("wandb"):
         raise MirrorError(WANDB_MISSING, server_wide=True)
-    scratch, log = make_scratch()
-    try:
-        process = launch(metrics, target, "--ended", env={"TMPDIR": str(scratch), **_access(server)})
+    with scratch() as directory:
+        process = launch(metrics, target, "--ended", env={"TMPDIR": str(directory), **_access(server)})
         try:
             code = _wait(process, timeout_s, is_cancelled)
         except BaseException as error:
-            kill_all(process.pid, mark=str(scratch))
+            kill_all(process.pid, mark=str(directory))
             process.wait()
             if isinstance(error, InterruptedError):
                 raise cancelled(target.server_url) from None
@@ -117,9 +115,6 @@ def replay_metrics(
             raise MirrorError(
                 f"{metrics} was not sent to W&B server {target.base_url} within {timeout_s:g} s; wait, {LATER}"
             ) from None
-    finally:
-        log.close()
-        shutil.rmtree(scratch, ignore_errors=True)
     if code != 0:
         raise MirrorError(f"{metrics}: {_last_line(log_path(metrics))}")
     return len(missing) - len(unsent_steps(metrics, target))

@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +31,17 @@ def make_scratch() -> tuple[Path, BinaryIO]:
         fcntl.flock(log, fcntl.LOCK_EX)
         _remove_left_over(directory.parent)
     return directory, log
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Such a directory for the block."""
+    directory, log = make_scratch()
+    try:
+        yield directory
+    finally:
+        log.close()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_left_over(parent: Path) -> None:
