@@ -1,10 +1,13 @@
 """A real Prefect server for tests."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -22,9 +25,18 @@ def running_server(home: Path) -> Iterator[str]:
             yield url
 
 
-def ask(url: str, route: str, content: dict[str, Any] | None = None) -> Any:
-    """What the server of that API URL answers; without content to a GET."""
+def ask(url: str, route: str, content: Any = None, *, method: str | None = None, authorization: str = "") -> Any:
+    """What the server of that API URL answers to a GET, or to a POST of the content; asked again while it is busy."""
     body = None if content is None else json.dumps(content).encode()
-    request = Request(f"{url}/{route}", data=body, headers={"content-type": "application/json"})
-    with urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    headers = {"Content-Type": "application/json", "Authorization": authorization}
+    request = Request(f"{url}/{route}", data=body, headers=headers, method=method)
+    pauses_s = iter((1, 2, 4, 8))  # as Prefect's clients do
+    while True:
+        try:
+            with urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read() or "null")
+        except HTTPError as error:
+            pause_s = next(pauses_s, 0)
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not pause_s:
+                raise
+            time.sleep(pause_s)

@@ -13,13 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
+from prefect_server import ask
 
 from nemo_runspec.errors import RequirementError
 from nemotron.deployments.postgres_programs import find_programs
@@ -48,21 +46,9 @@ class TeamServer:
     def env(self) -> dict[str, str]:
         return {"PREFECT_API_URL": self.api_url, "PREFECT_API_AUTH_STRING": self.auth, "DO_NOT_TRACK": "1"}
 
-    def ask(self, path: str, question: Any = None, *, method: str | None = None, timeout_s: float = 60) -> Any:
+    def ask(self, path: str, question: Any = None, *, method: str | None = None) -> Any:
         """What the API answers to a GET, or to a POST of the question; asked again while the database is away."""
-        body = None if question is None else json.dumps(question).encode()
-        headers = {"Content-Type": "application/json", "Authorization": basic(self.auth)}
-        request = Request(f"{self.api_url}/{path}", data=body, headers=headers, method=method)
-        pauses_s = iter((1, 2, 4, 8))  # as Prefect's clients do
-        while True:
-            try:
-                with urlopen(request, timeout=timeout_s) as response:
-                    return json.loads(response.read() or "null")
-            except HTTPError as error:
-                pause_s = next(pauses_s, 0)
-                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not pause_s:
-                    raise
-                time.sleep(pause_s)
+        return ask(self.api_url, path, question, method=method, authorization=basic(self.auth))
 
     def pid(self, program: str) -> int:
         """The process of `postgres` or `server` now, 0 while there is none."""

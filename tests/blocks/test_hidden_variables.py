@@ -1,20 +1,12 @@
 """What the server shows of a profile's variables to somebody who looks at its block, as the UI does."""
 
 import json
-from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
+from prefect_server import ask
 
 from nemo_runspec.profiles import Profile
 from nemotron.blocks.env_profile import read_profile, save_profile
-
-
-def ask(url: str, path: str, content: dict[str, Any], method: str = "POST") -> Any:
-    headers = {"Content-Type": "application/json"}
-    request = Request(f"{url}/{path}", data=json.dumps(content).encode(), headers=headers, method=method)
-    with urlopen(request, timeout=60) as response:
-        return json.loads(response.read() or "null")
 
 
 @pytest.mark.parametrize("variables", [{"HF_TOKEN": "canary", "A_B": "canary"}, {"A": ""}, {}])
@@ -26,6 +18,6 @@ def test_variables_are_hidden_and_survive_a_change_of_another_field(server: str,
 
     data = {**shown["data"], "account": "llm"}
     change = {"data": data, "merge_existing_data": False, "block_schema_id": shown["block_schema_id"]}
-    ask(server, f"block_documents/{shown['id']}", change, "PATCH")
+    ask(server, f"block_documents/{shown['id']}", change, method="PATCH")
 
     assert read_profile("lab", server) == Profile(env_vars=variables, account="llm")

@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 from hello_project import HelloProject, wait_until
-from prefect_server import running_server
+from prefect_server import ask, running_server
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +23,8 @@ def project(tmp_path: Path, api: str) -> HelloProject:
     return HelloProject.create(folder, PREFECT_API_URL=api)
 
 
-def ask(api: str, path: str, body: dict[str, Any]) -> Any:
-    request = Request(f"{api}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
 def flow_runs(api: str, run_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ask(api, "/flow_runs/filter", {"flow_runs": {"name": {"like_": run_id}}})
+    found: list[dict[str, Any]] = ask(api, "flow_runs/filter", {"flow_runs": {"name": {"like_": run_id}}})
     return found
 
 
@@ -61,7 +54,7 @@ def test_a_cancel_on_the_server_ends_the_stage(api: str, project: HelloProject) 
     wait_until(lambda: list(project.home.glob("work/train-*/log.txt")) != [])
     (run,) = flow_runs(api, project.newest_run())
 
-    ask(api, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}, "force": True})
+    ask(api, f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}, "force": True})
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 130, output

@@ -1,6 +1,5 @@
 """A project directory whose stages run on the session's Slurm cluster and whose runs appear on its Prefect server."""
 
-import json
 import os
 import pty
 import signal
@@ -12,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 from cluster.cluster import Cluster
 from flow_process import FLOW, Project, wait_until
+from prefect_server import ask
 
 from nemotron.flows.parameters import form_parameters
 
@@ -117,7 +116,7 @@ class LabProject(Project):
 
     def ask(self, route: str, content: dict[str, Any] | None = None) -> Any:
         """The Prefect server's answer."""
-        return post(self.api, route, content)
+        return ask(self.api, route, content)
 
     def flow_run(self) -> str:
         """The id of the newest flow run."""
@@ -217,14 +216,6 @@ class Terminal:
         self.read()
         os.close(self.master)
         return int(self.process.returncode)
-
-
-def post(api: str, route: str, content: dict[str, Any] | None = None) -> Any:
-    """The Prefect server's answer; without content a GET."""
-    body = None if content is None else json.dumps(content).encode()
-    request = Request(f"{api}/{route}", data=body, headers={"content-type": "application/json"})
-    with urlopen(request, timeout=30) as answer:
-        return json.load(answer)
 
 
 def session_members(session: int) -> list[int]:

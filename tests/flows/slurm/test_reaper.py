@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from cluster.cluster import Cluster
-from lab_project import LIVE, PROFILE, LabProject, post
+from lab_project import LIVE, PROFILE, LabProject
+from prefect_server import ask
 
 from nemo_runspec.slurm.client import SlurmClient
 from nemo_runspec.slurm.hosts import LocalHost
@@ -42,10 +43,10 @@ class Orphans:
 
     def flow_run(self, state: str, *, name: str = "some") -> str:
         """The id of a flow run in that state."""
-        flow = post(self.api, "flows/", {"name": "nano3"})["id"]
-        made = post(self.api, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "RUNNING"}})
+        flow = ask(self.api, "flows/", {"name": "nano3"})["id"]
+        made = ask(self.api, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "RUNNING"}})
         change = {"state": {"type": state.upper(), "name": state}, "force": True}
-        post(self.api, f"flow_runs/{made['id']}/set_state", change)
+        ask(self.api, f"flow_runs/{made['id']}/set_state", change)
         return str(made["id"])
 
     def reap(self, *, api: str | None = None) -> str:
