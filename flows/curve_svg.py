@@ -39,8 +39,9 @@ class Axis:
 
 
 def render_curve(metric: str, points: Sequence[Point], *, total: float | None = None) -> str:
-    """The `<svg>` element; steps go from 0 to `total`, so that one sees how much is still to come."""
-    steps = Axis(low=0, high=max(points[-1][0], total or 1), begin=LEFT, end=WIDTH - RIGHT)
+    """The `<svg>` element; half of it at most is left for the steps up to `total`, so that the curve can be seen."""
+    last = points[-1][0]
+    steps = Axis(low=0, high=max(last, min(total or 1, 2 * last)) or 1, begin=LEFT, end=WIDTH - RIGHT)
     values = value_axis([value for _, value in points])
     root = Element("svg", xmlns="http://www.w3.org/2000/svg", width=str(WIDTH), height=str(HEIGHT), role="img")
     root.attrib |= {"aria-label": f"{metric} by step", "font-family": FONT, "font-size": "12"}
@@ -51,7 +52,7 @@ def render_curve(metric: str, points: Sequence[Point], *, total: float | None = 
         _write(root, LEFT - 8, height + 4, f"{value:g}", anchor="end")
     for step in steps.ticks():
         _write(root, steps.place(step), HEIGHT - 10, f"{step:,.0f}" if step == int(step) else "", anchor="middle")
-    _write(root, LEFT, 20, f"{metric} {points[-1][1]:,.4g} at step {points[-1][0]:,.0f}", anchor="start")
+    _write(root, LEFT, 20, f"{metric} {points[-1][1]:,.4g} at step {last:,.0f}", anchor="start")
     corners = [(steps.place(step), values.place(value)) for step, value in points]
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in corners)
     SubElement(root, "path", d=f"M{line}", fill="none", stroke=CURVE_COLOR).set("stroke-width", "1.5")

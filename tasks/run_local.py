@@ -9,7 +9,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from nemo_runspec.execution import build_local_command
 from nemo_runspec.jobs import local
 from nemo_runspec.script import REFUSED, raised_errors
 from nemo_runspec.slurm.logs import LogFollower
+from nemotron.tasks.interrupts import CancelCheck
 from nemotron.tasks.progress import follow_progress, show_lines
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run_process(
     lock_fd: int,
     *,
     options: StageOptions,
-    is_cancelled: Callable[[], bool],
+    is_cancelled: CancelCheck,
 ) -> None:
     """Run the script to its end; on an interrupt or a cancel end its processes first. They inherit the stage's lock.
 
@@ -58,8 +59,13 @@ def run_process(
     try:
         with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
             code = wait(process, plan.stage.name, is_cancelled, log)
-    except BaseException:
+    except (StageCancelled, KeyboardInterrupt):
         local.terminate(process)
+        raise
+    except BaseException as told_to_end:  # as by SIGTERM, which is also how a cancel may come
+        local.terminate(process)
+        if is_cancelled(now=True):
+            raise _cancelled(plan.stage.name) from told_to_end
         raise
     if code != 0:
         raise stage_failure(plan.stage.name, code, log_path, begin=begin)
@@ -71,9 +77,7 @@ def local_command(plan: StagePlan, options: StageOptions, train_path: Path) -> l
     return build_local_command(plan.runspec, str(train_path), nproc=nproc, passthrough=options.passthrough)
 
 
-def wait(
-    process: subprocess.Popen[bytes], stage: str, is_cancelled: Callable[[], bool], log: LogFollower | None
-) -> int:
+def wait(process: subprocess.Popen[bytes], stage: str, is_cancelled: CancelCheck, log: LogFollower | None) -> int:
     """The process's exit code; raises StageCancelled when the run is cancelled meanwhile. Shows the log, if any."""
     code: int | None = None
     while code is None:
@@ -82,8 +86,12 @@ def wait(
         if log is not None:
             show_lines(stage, log.read_lines(to_end=code is not None), log.path)
         if code is None and is_cancelled():
-            raise StageCancelled(f"{stage}: the run was cancelled")
+            raise _cancelled(stage)
     return code
+
+
+def _cancelled(stage: str) -> StageCancelled:
+    return StageCancelled(f"{stage}: the run was cancelled")
 
 
 def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> StageFailed:

@@ -154,8 +154,7 @@ class SlurmRun:
         except StageCancelled:
             raise
         except BaseException:  # told to end, as by SIGTERM: the job is ended only if somebody cancelled the run
-            if self.interrupts.is_cancelled(now=True):
-                self.cancel(attempt, why="the run was cancelled")
+            self.check_cancelled(attempt, now=True)
             raise
 
     def submit(self, attempt: Attempt) -> int:
@@ -215,9 +214,9 @@ class SlurmRun:
         finally:
             monitor.forget(job)
 
-    def check_cancelled(self, attempt: Attempt) -> None:
+    def check_cancelled(self, attempt: Attempt, *, now: bool = False) -> None:
         """End the job, and raise StageCancelled, if the run was cancelled."""
-        if self.interrupts.is_cancelled():
+        if self.interrupts.is_cancelled(now=now):
             is_gone = self.cancel(attempt, why="the run was cancelled")
             left = "its job is gone" if is_gone else "its job goes on, another run waits for it"
             raise StageCancelled(f"{self.plan.stage.name}: the run was cancelled; {left}")

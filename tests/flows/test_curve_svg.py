@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nemotron.flows.curve_svg import Axis, render_curve
+from nemotron.flows.curve_svg import LEFT, RIGHT, WIDTH, Axis, render_curve
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,6 +24,14 @@ def test_any_curve_stays_in_its_picture(points: list[tuple[float, float]]) -> No
     width, height = float(picture.get("width", "")), float(picture.get("height", ""))
     assert len(corners) == len(points)
     assert {0 <= x <= width and 0 <= y <= height for x, y in corners} == {True}
+
+
+@pytest.mark.parametrize(("last", "fraction"), [(10, 0.5), (600, 0.6), (1000, 1.0)])
+def test_early_in_a_long_run_the_curve_has_half_of_the_picture(last: int, fraction: float) -> None:
+    picture = ElementTree.fromstring(render_curve("loss", [(1, 3.0), (last, 2.0)], total=1000))
+    (end,) = picture.iter(f"{SVG}circle")
+    left, right = LEFT, WIDTH - RIGHT
+    assert float(end.get("cx", "")) == pytest.approx(left + fraction * (right - left), abs=0.1)
 
 
 def test_a_name_stays_text() -> None:

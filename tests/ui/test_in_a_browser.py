@@ -146,7 +146,7 @@ def test_a_running_run_is_watched_on_its_live_page_and_cancelled_by_the_menu(
     ui.picture("cancel-3-run-is-cancelled")
     assert state(deployed.team, long_run) == "CANCELLED"
     ui.open_artifact(long_run, "stage-pretrain")
-    expect(ui.page.get_by_role("heading", name="pretrain: interrupted")).to_be_visible()
+    expect(ui.page.get_by_role("heading", name="pretrain: cancelled")).to_be_visible()
     ui.picture("cancel-4-page-of-the-stage")
 
 

@@ -135,6 +135,11 @@ class LabProject(Project):
     def state_of(self, flow_run: str) -> str:
         return str(self.ask(f"flow_runs/{flow_run}")["state"]["name"])
 
+    def task_states(self, flow_run: str) -> dict[str, str]:
+        """The name of each task of that run → that of its state."""
+        found = self.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
+        return {str(task["name"]): str(task["state"]["name"]) for task in found}
+
     def set_state(self, flow_run: str, state: str) -> None:
         """As the UI's and the CLI's cancel do it."""
         self.ask(f"flow_runs/{flow_run}/set_state", {"state": {"type": state.upper(), "name": state}})
