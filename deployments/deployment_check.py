@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nemo_runspec.config.secret_overrides import find_secrets
 from nemo_runspec.errors import ConfigError, ConfigNotFound, RunspecError
 from nemotron.deployments.deployment_file import DeploymentEntry
-from nemotron.deployments.registration import strict_schema
+from nemotron.deployments.registration import form_schema
 from nemotron.flows.chain import Handle, NewestOf, Preflight
 from nemotron.flows.nano3_stages import STAGES, build_pipeline, run_chain
 from nemotron.flows.parameters import SHOWN_TO_ALL, StageParameters, chain_parameters
@@ -78,7 +78,7 @@ def check_parameters(origin: str, flow: Flow[..., Any], parameters: Mapping[str,
     for place in find_secrets(dict(parameters)):
         raise ConfigError(f"{origin}: {place} {SHOWN_TO_ALL}")
     try:
-        validate(dict(parameters), strict_schema(flow), raise_on_error=True, ignore_required=True)
+        validate(dict(parameters), form_schema(flow), raise_on_error=True, ignore_required=True)
         given = flow.validate_parameters(dict(parameters))
     except (ValidationError, ParameterTypeError, SignatureMismatchError, TypeError) as error:
         raise ConfigError(f"{origin}: {' '.join(str(error).split())}") from error

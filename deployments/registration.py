@@ -89,7 +89,7 @@ def build_deployment(
         "description": entry.description,
         "tags": entry.tags,
         "parameters": entry.parameters,
-        "parameter_openapi_schema": strict_schema(flow),
+        "parameter_openapi_schema": form_schema(flow),
         "enforce_parameter_schema": entry.enforce_parameter_schema,
         "work_pool_name": pool.name,
         **({"work_queue_name": pool.work_queue_name} if pool.work_queue_name else {}),
@@ -101,11 +101,25 @@ def build_deployment(
     }
 
 
-def strict_schema(flow: Flow[..., Any]) -> dict[str, Any]:
-    """What the server checks parameters against; unlike Prefect's own, it refuses one that the flow does not have."""
+def form_schema(flow: Flow[..., Any]) -> dict[str, Any]:
+    """What the UI makes a form of, and the server checks parameters against.
+
+    Unlike Prefect's own it refuses a parameter that the flow does not have, and a field that may be None is one to fill
+    in or leave empty, not a choice between types: the server takes None for what is not required and has no default.
+    """
     from prefect.utilities.callables import parameter_schema
 
-    return {**parameter_schema(flow).model_dump(), "additionalProperties": False}
+    schema = {**parameter_schema(flow).model_dump(), "additionalProperties": False}
+    for model in (schema, *schema["definitions"].values()):
+        model["properties"] = {name: _to_fill_in(field) for name, field in model.get("properties", {}).items()}
+    return schema
+
+
+def _to_fill_in(field: dict[str, Any]) -> dict[str, Any]:
+    match field:
+        case {"anyOf": [shown, {"type": "null"}], "default": None, **others}:
+            return {**others, **shown}
+    return field
 
 
 def describe(wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from nemo_runspec.errors import RequirementError
 from nemo_runspec.jobs.local import log_size, tail
@@ -14,28 +15,48 @@ from nemotron.deployments.server import check_prefect
 from nemotron.deployments.supervisor import LOGS_NAME
 from nemotron.deployments.worker import WorkerOptions
 
-START_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0  # Prefect's imports on a busy machine
+LOOK_EVERY_S = 0.2
 
 
 def start_worker(folder: Path, options: WorkerOptions) -> None:
-    """Start it in the background unless it runs.
+    """Start it in the background unless it runs; return once the server has heard of it.
 
     Raises:
-        RequirementError: no server is configured or it does not answer; the worker's process has ended at once.
+        RequirementError: no server is configured or it does not answer; the worker has ended, or the server
+            does not hear of it.
     """
-    ask_prefect("work_pools/filter", {"limit": 1}, url=check_client(), timeout_s=START_TIMEOUT_S)
+    url = check_client()
+    ask_prefect("work_pools/filter", {"limit": 1}, url=url, timeout_s=ANSWER_TIMEOUT_S)
     if owner(folder) is not None:
         return
+    earlier = _last_heartbeat(options, url)
     log_path = folder / LOGS_NAME / "supervisor.log"
     begin = log_size(log_path)
     limit = [] if options.limit is None else ["--limit", str(options.limit)]
     command = [worker_process.__name__, str(folder), "--name", options.name, "--pool", options.pool, *limit]
     process = start_in_background(command, log_path, env={})
     deadline = time.monotonic() + START_TIMEOUT_S
-    while owner(folder) is None:
-        if process.poll() is not None or time.monotonic() > deadline:
+    while _last_heartbeat(options, url) in (earlier, None):
+        if process.poll() is not None:
             raise RequirementError(f"the worker has not started: {' '.join(tail(log_path, begin=begin))}")
-        time.sleep(0.05)
+        if time.monotonic() > deadline:
+            raise RequirementError(
+                f"the server has not heard of worker {options.name} for {START_TIMEOUT_S:g} s; it goes on trying: "
+                "nemotron worker logs shows why, nemotron worker stop ends it"
+            )
+        time.sleep(LOOK_EVERY_S)
+
+
+def _last_heartbeat(options: WorkerOptions, url: str) -> str | None:
+    """When the server last heard of a worker of that name, None if it never did or does not say."""
+    path = f"work_pools/{quote(options.pool, safe='')}/workers/filter"
+    try:
+        found = ask_prefect(path, {}, url=url, timeout_s=ANSWER_TIMEOUT_S)
+    except RequirementError:
+        return None
+    return next((worker["last_heartbeat_time"] for worker in found if worker["name"] == options.name), None)
 
 
 def check_client() -> str:

@@ -108,6 +108,17 @@ def test_a_stopped_worker_leaves_its_flow_runs_running_and_names_them(
     wait_for_state(team, flow_run, "COMPLETED")
 
 
+def test_a_worker_in_the_background_is_known_to_the_server_at_once(team: TeamServer, project: Path) -> None:
+    env = team.env | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    try:
+        done = nemotron("worker", "--detach", "--name", "new", "--pool", "new", cwd=project, **env)
+        assert done.returncode == 0, done.stderr
+        (known,) = team.ask("work_pools/new/workers/filter", {})
+        assert (known["name"], known["status"]) == ("new", "ONLINE")
+    finally:
+        nemotron("worker", "stop", "--name", "new", cwd=project, **env)
+
+
 def test_a_second_worker_of_the_same_name_is_not_started(run: Run, worker: Path) -> None:
     before = program_pid(worker, "worker")
     assert run("--detach").returncode == 0

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from prefect_ui import PrefectUi
 
 from nemotron.flows.nano3_stages import STAGES
+from nemotron.flows.parameters import StageParameters
 
 OFF = {"enabled": False}
 BOX = ["Enabled", "Config", "Overrides", "Nodes", "Time"]
@@ -34,6 +35,7 @@ def test_the_form_shows_every_parameter_with_its_description_and_its_choices(dep
     assert ui.fields() == [label for name in by_position(schema) for label in boxes.get(name, [name])]
     text = ui.page.locator("form").inner_text()
     assert [name for name, field in schema.items() if field["description"] not in text] == []
+    assert 'Property is type "None"' not in text
     assert ui.choices("config") == ["tiny", "default"]
     assert ui.choices("approve_before") == list(STAGES)
 
@@ -58,15 +60,22 @@ def test_the_form_refuses_a_bad_value_beside_its_field_and_there_is_no_run(deplo
 def test_a_run_that_is_started_by_the_form_is_watched_to_its_end(deployed: Deployed, ui: PrefectUi) -> None:
     ui.open_form("nano3/pretrain")
     ui.choose("config", "tiny")
-    profile = ui.field("profile")
-    profile.get_by_role("tab", name="str").click()
-    profile.get_by_role("textbox").fill("local")
+    ui.field("profile").get_by_role("textbox").fill("local")
     ui.field("Enabled", of=ui.field("data_prep_pretrain")).get_by_role("switch").click()
     overrides = ui.field("Overrides", of=ui.field("pretrain"))
     ui.add_items(overrides, "train.train_iters=20", "train.eval_iters=1")
+    ui.field("Nodes", of=ui.field("pretrain")).get_by_role("spinbutton").fill("1")
+    config = ui.field("Config", of=ui.field("pretrain")).get_by_role("textbox")
+    config.fill("defa")
+    config.clear()
     ui.picture("start-1-form-filled-in", of=ui.field("pretrain"))
 
     run = ui.submit()
+    sent = deployed.team.ask(f"flow_runs/{run}")["parameters"]
+    assert (sent["profile"], sent.get("run_id"), sent.get("directory")) == ("local", None, None)
+    assert StageParameters(**sent["pretrain"]) == StageParameters(
+        nodes=1, overrides=["train.train_iters=20", "train.eval_iters=1"]
+    )
     ui.watch("Running")
     expect(ui.page.get_by_text("data_prep_pretrain: started", exact=True)).to_be_visible()
     ui.picture("start-2-run-is-running")
