@@ -1,4 +1,4 @@
-"""A client of the Prefect server for what a stage must not wait for."""
+"""A client of the Prefect server for what must not wait for it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ TIMEOUT_S = 5.0
 
 
 @contextmanager
-def hasty_client() -> Iterator[SyncPrefectClient]:
-    """A client for the block that gives a request up after some seconds and tries none twice."""
-    hasty = {PREFECT_API_REQUEST_TIMEOUT: TIMEOUT_S, PREFECT_CLIENT_MAX_RETRIES: 0}
+def hasty_client(*, timeout_s: float = TIMEOUT_S) -> Iterator[SyncPrefectClient]:
+    """A client for the block that gives a request up after that time and tries none twice."""
+    hasty = {PREFECT_API_REQUEST_TIMEOUT: timeout_s, PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(hasty), get_client(sync_client=True) as client:
         yield client

@@ -2,7 +2,7 @@
 
 A job whose orchestrator died is wanted: the next start follows it. A job is not wanted when all the flow runs that
 followed it were cancelled on the Prefect server, or when a cancel was cut short. What the server does not know, or does
-not answer, is no cancel.
+not answer, is no cancel. Tasks that the server takes to be running, and that are not, are settled, too.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from nemo_runspec.slurm.ledger import Attempt
 from nemotron.blocks.profile_lookup import find_profile, prefect_api_url
 from nemotron.tasks.job_index import followers, open_attempts, other_drivers
 from nemotron.tasks.run_slurm import connect
+from nemotron.tasks.task_endings import ANSWER_TIMEOUT_S, GRACE_S, settle_tasks
 
 logger = logging.getLogger(__name__)
-
-ANSWER_TIMEOUT_S = 15.0
 
 
 def cancel_run(home: Path, run_id: str, *, why: str) -> int:
@@ -39,9 +38,15 @@ def unwanted_attempts(home: Path, run_id: str) -> list[Attempt]:
     return [attempt for attempt in followed if not other_drivers(attempt, home, run_id)]
 
 
-def reap(home: Path) -> int:
-    """End the jobs that nobody wants; how many that were."""
-    return sum(end(attempt, home, why=why) for attempt in open_attempts(home) if (why := reason_to_end(attempt)))
+def reap(home: Path, *, grace_s: float = GRACE_S) -> int:
+    """End the jobs that nobody wants, how many that were; settle tasks of runs that ended `grace_s` seconds ago."""
+    count = sum(end(attempt, home, why=why) for attempt in open_attempts(home) if (why := reason_to_end(attempt)))
+    if prefect_api_url() is not None:
+        try:
+            settle_tasks(home.parent, grace_s=grace_s)
+        except Exception as error:  # whatever a server or what is in its place may answer
+            logger.warning("Prefect does not answer: %s; tasks are left as they are", error)
+    return count
 
 
 def reason_to_end(attempt: Attempt) -> str | None:
@@ -55,19 +60,18 @@ def reason_to_end(attempt: Attempt) -> str | None:
 
 def was_cancelled(run_id: str) -> bool:
     """Whether the server says that the pipeline run of that id was cancelled, and not started again since."""
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
-    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    from nemotron.tasks.hasty_client import hasty_client
 
     try:  # the flow run itself, or the newest of those that a command made for the run
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[uuid.UUID(run_id)]))
     except ValueError:
         wanted = FlowRunFilter(name=FlowRunFilterName(like_=f"-{run_id}"))
     try:
-        settings = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_TIMEOUT_S, PREFECT_CLIENT_MAX_RETRIES: 0}
-        with temporary_settings(settings), get_client(sync_client=True) as client:
+        with hasty_client(timeout_s=ANSWER_TIMEOUT_S) as client:
             found = client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
     except Exception as error:  # whatever a server or what is in its place may answer
         logger.warning("Prefect does not answer: %s; jobs are left alone", error)
@@ -101,10 +105,13 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0."""
     parser = argparse.ArgumentParser(prog="reaper", description="End Slurm jobs that nobody wants any more.")
     parser.add_argument("--project", type=Path, default=Path.cwd(), help="the directory that holds .nemotron")
+    parser.add_argument(
+        "--grace-s", type=float, default=GRACE_S, help="seconds after a run's end in which its tasks may be heard of"
+    )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
-    count = reap(args.project.absolute() / ".nemotron")
+    count = reap(args.project.absolute() / ".nemotron", grace_s=args.grace_s)
     logger.info("%d %s ended", count, "job" if count == 1 else "jobs")
     return 0
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,6 +95,15 @@ class LabRun:
         of_run = {"flow_runs": {"id": {"any_": [self.id]}}}
         return [(task["name"], task["state_name"]) for task in self.lab.team.ask("task_runs/filter", of_run)]
 
+    def settled_tasks(self) -> list[str]:
+        """Their states in the order of their starts, once `reaper/jobs` has seen to them ten minutes later."""
+        reaper = [sys.executable, "-m", "nemotron.tasks.reaper", "--project", str(self.lab.project), "--grace-s", "0"]
+        env = {**os.environ, **self.lab.env}
+        done = subprocess.run(reaper, env=env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        of_run = {"flow_runs": {"id": {"any_": [self.id]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return [task["state_name"] for task in self.lab.team.ask("task_runs/filter", of_run)]
+
     def artifacts(self) -> list[str]:
         """Those that the run has made."""
         store = ArtifactStore(self.lab.project / ".nemotron" / "artifacts")
@@ -109,6 +120,7 @@ class LabRun:
         wait_for_state(self.lab.team, self.id, "COMPLETED")
         assert self.jobs() == ["COMPLETED"]
         assert self.artifacts() == ["small-data"]
+        assert self.settled_tasks() == ["Completed"]
 
 
 def is_flow(path: Path, wanted: bytes) -> bool:
@@ -150,10 +162,7 @@ def test_a_program_that_is_killed_while_a_job_runs_costs_nothing(lab: Lab, progr
 
 
 def outlive(lab: Lab, name: str, *, away_s: float) -> tuple[LabRun, LabRun]:
-    """Two runs whose jobs end while the API is away, one of them badly; the API stays away for that long.
-
-    What Prefect 3.8.8 shows of their tasks is not looked at: it may lose the end of one (docs/operations.md).
-    """
+    """Two runs whose jobs end while the API is away, one of them badly; the API stays away for that long."""
     good, bad = lab.start(f"{name}-good"), lab.start(f"{name}-bad")
     down = lab.team.nemotron("down")
     assert down.returncode == 0, down.stderr
@@ -179,6 +188,7 @@ def test_a_job_that_fails_while_the_api_is_away_fails_its_run(short_outage: tupl
     wait_for_state(run.lab.team, run.id, "FAILED")
     assert run.jobs() == ["FAILED"]
     assert run.artifacts() == []
+    assert run.settled_tasks() == ["Failed"]
 
 
 @pytest.mark.slow
@@ -188,6 +198,7 @@ def test_five_minutes_without_the_api_cost_nothing(lab: Lab) -> None:
     good.check_nothing_was_lost()
     wait_until(lambda: state(lab.team, bad.id) == "FAILED", timeout_s=600)
     assert bad.jobs() == ["FAILED"]
+    assert bad.settled_tasks() == ["Failed"]
 
 
 def test_a_retry_of_a_crashed_run_takes_up_the_job_that_lives(lab: Lab) -> None:
@@ -203,3 +214,4 @@ def test_a_retry_of_a_crashed_run_takes_up_the_job_that_lives(lab: Lab) -> None:
     wait_for_state(lab.team, run.id, "COMPLETED")
     assert run.jobs() == ["COMPLETED"]
     assert run.artifacts() == ["small-data"]
+    assert run.settled_tasks() == ["Crashed", "Completed"]

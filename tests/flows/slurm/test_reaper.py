@@ -5,7 +5,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -44,15 +44,29 @@ class Orphans:
     def flow_run(self, state: str, *, name: str = "some") -> str:
         """The id of a flow run in that state."""
         flow = ask(self.api, "flows/", {"name": "nano3"})["id"]
-        made = ask(self.api, "flow_runs/", {"flow_id": flow, "name": name, "state": {"type": "RUNNING"}})
-        change = {"state": {"type": state.upper(), "name": state}, "force": True}
-        ask(self.api, f"flow_runs/{made['id']}/set_state", change)
+        parameters = {"project_dir": str(self.folder)}
+        new = {"flow_id": flow, "name": name, "parameters": parameters, "state": {"type": "RUNNING"}}
+        made = ask(self.api, "flow_runs/", new)
+        self.end(made["id"], state)
         return str(made["id"])
 
-    def reap(self, *, api: str | None = None) -> str:
+    def end(self, flow_run: str, state: str) -> None:
+        """Have the flow run in that state."""
+        change = {"state": {"type": state.upper(), "name": state}, "force": True}
+        ask(self.api, f"flow_runs/{flow_run}/set_state", change)
+
+    def task_run(self, flow_run: str, name: str) -> str:
+        """The id of a task that runs."""
+        new = {"flow_run_id": flow_run, "name": name, "task_key": name, "dynamic_key": uuid.uuid4().hex}
+        return str(ask(self.api, "task_runs/", new | {"state": {"type": "RUNNING"}})["id"])
+
+    def task_state(self, task_run: str) -> str:
+        return str(ask(self.api, f"task_runs/{task_run}")["state"]["name"])
+
+    def reap(self, *words: str, api: str | None = None) -> str:
         """What the reaper says."""
         done = subprocess.run(
-            [sys.executable, "-m", "nemotron.tasks.reaper", "--project", str(self.folder)],
+            [sys.executable, "-m", "nemotron.tasks.reaper", "--project", str(self.folder), *words],
             cwd="/",
             env={**os.environ, "PREFECT_API_URL": api or self.api, "PREFECT_HOME": str(self.folder / "prefect")},
             capture_output=True,
@@ -128,8 +142,34 @@ def test_a_server_that_does_not_answer_cancels_nothing(orphans: Orphans) -> None
     attempt = orphans.submit(orphans.flow_run("Cancelled"))
     said = orphans.reap(api=DEAD)
     assert said.startswith("Prefect does not answer: ")
-    assert said.count("\n") == 1
+    assert said.count("\n") == 2
     assert orphans.is_live(attempt)
+
+
+@pytest.mark.parametrize("state", ["Completed", "Failed", "Crashed", "Cancelled"])
+def test_a_task_that_runs_in_a_run_that_is_over_ended_as_the_run(orphans: Orphans, state: str) -> None:
+    run = orphans.flow_run("Running")
+    task = orphans.task_run(run, "pretrain")
+    orphans.end(run, state)
+    assert orphans.reap() == "0 jobs ended"
+    assert orphans.task_state(task) == "Running"  # it may still be heard of
+    assert f"pretrain of some: {state}" in orphans.reap("--grace-s", "0")
+    assert orphans.task_state(task) == state
+
+
+def test_a_task_whose_stage_was_started_again_has_crashed(orphans: Orphans) -> None:
+    run = orphans.flow_run("Running")
+    killed, other, again = (orphans.task_run(run, name) for name in ("sft", "rl", "sft"))
+    orphans.reap("--grace-s", "0")
+    assert [orphans.task_state(task) for task in (killed, other, again)] == ["Crashed", "Running", "Running"]
+
+
+def test_tasks_of_other_projects_are_left_alone(orphans: Orphans, tmp_path: Path) -> None:
+    run = replace(orphans, folder=tmp_path / "other").flow_run("Running")
+    task = orphans.task_run(run, "sft")
+    orphans.end(run, "Completed")
+    orphans.reap("--grace-s", "0")
+    assert orphans.task_state(task) == "Running"
 
 
 @pytest.mark.slow
