@@ -104,9 +104,9 @@ def draw_pictures(pipeline: Pipeline, store: ArtifactStore) -> dict[str, bytes]:
     return pictures
 
 
-def draw_lineage(ref: ArtifactRef, store: ArtifactStore) -> Drawing:
-    """What the artifact was made from, down to the source files."""
-    return draw(build_graph(store, ref, store.lineage(ref)))
+def draw_lineage(ref: ArtifactRef, store: ArtifactStore, *, downwards: bool = False) -> Drawing:
+    """What the artifact was made from, up to the source files."""
+    return draw(build_graph(store, ref, store.lineage(ref)), downwards=downwards)
 
 
 def last_artifact(pipeline: Pipeline) -> ArtifactRef | None:

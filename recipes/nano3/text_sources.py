@@ -72,17 +72,16 @@ def _pieces(text: str, target_chars: int) -> Iterator[str]:
             yield from (paragraph + "\n\n").splitlines(keepends=True)
 
 
-def split_items(items: Sequence[_Item], *, valid_fraction: float, seed: int, origin: str) -> dict[str, list[_Item]]:
+def split_items(
+    items: Sequence[_Item], *, valid_fraction: float, seed: int, origin: str, remedy: str = "give more"
+) -> dict[str, list[_Item]]:
     """Whole items to `train` and `valid`, at random by `seed`, each with at least one, order kept.
 
     Raises:
-        DataError: fewer than two items.
+        DataError: fewer than two items; it names their origin and what to do about it.
     """
     if len(items) < 2:
-        raise DataError(
-            f"{origin}: {len(items)} document(s), but train and valid need one each; "
-            "give more, or cut the text into smaller documents (document_chars)"
-        )
+        raise DataError(f"{origin}: {len(items)} item(s), but train and valid need one each; {remedy}")
     num_valid = min(max(1, round(len(items) * valid_fraction)), len(items) - 1)
     chosen = set(random.Random(seed).sample(range(len(items)), num_valid))
     return {

@@ -95,7 +95,7 @@ def test_what_would_be_refused_is_said_after_what_is_known(project: HelloProject
     done = project.run("nano3", "sft", "-c", "tiny", "-d")
 
     assert done.returncode == 2
-    assert "train_iters: 205" in done.stdout
+    assert "train_iters: 300" in done.stdout
     assert done.stderr.startswith("error: sft: run.data = nano3-sft-data:latest: no artifact 'nano3-sft-data' in ")
     assert not project.home.exists()
 
@@ -111,6 +111,6 @@ def test_a_whole_pipeline_says_of_each_stage_what_it_waits_for(project: HelloPro
     done = project.run("nano3", "pipe", "-c", "tiny", "-d", "sft.train.train_iters=7")
 
     assert done.returncode == 0, done.stderr
-    assert "train.train_iters: 7  from the command line, instead of 205 from config/tiny.yaml" in done.stdout
+    assert "train.train_iters: 7  from the command line, instead of 300 from config/tiny.yaml" in done.stdout
     assert "inputs are made by: data_prep_sft, pretrain" in done.stdout
     assert not project.home.exists()

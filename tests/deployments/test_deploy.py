@@ -7,6 +7,7 @@ from urllib.error import HTTPError
 
 import pytest
 import yaml
+from mail_server import running_mail_server
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from team_server import TeamServer, nemotron, wait_until
 from webhook import Webhook, running_webhook
@@ -268,6 +269,23 @@ def test_somebody_is_told_of_a_run_that_fails_and_of_one_that_waits(
     assert [text.splitlines()[0] for text in told] == ["nano3 told: Failed", "nano3 told: waits for approval"]
     assert "for some reason" in told[0]
     assert "token-canary" not in str(team.ask("automations/filter", {}))
+
+
+@pytest.mark.usefixtures("put_back")
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_somebody_is_told_by_mail(team: TeamServer, project: Path, run: Deploy) -> None:
+    with running_mail_server() as mails:
+        url = f"mailto://127.0.0.1:{mails.port}?from=nemotron@lab.example&to=team@lab.example"
+        (project / "env.toml").write_text(f'[notify]\nurl = "{url}"\n')
+        run()
+        flow = team.ask("flows/", {"name": "nano3"})["id"]
+        failed = {"type": "FAILED", "message": "for some reason"}
+        team.ask("flow_runs/", {"name": "mailed", "flow_id": flow, "state": failed})
+        wait_until(lambda: mails.received)
+    (mail,) = mails.received
+    assert mail["to"] == "team@lab.example"
+    assert mail["subject"] == "nano3 mailed: Failed"
+    assert "for some reason" in mails.texts()[0]
 
 
 @pytest.mark.usefixtures("put_back")

@@ -214,4 +214,6 @@ def test_a_retry_of_a_crashed_run_takes_up_the_job_that_lives(lab: Lab) -> None:
     wait_for_state(lab.team, run.id, "COMPLETED")
     assert run.jobs() == ["COMPLETED"]
     assert run.artifacts() == ["small-data"]
-    assert run.settled_tasks() == ["Crashed", "Completed"]
+    killed, last = run.settled_tasks()
+    assert killed == "Crashed"
+    assert last in ("Completed", "Reused")  # the latter where the job was faster than the run that looked for it

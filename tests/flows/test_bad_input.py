@@ -36,7 +36,7 @@ def published(project: Project) -> list[str]:
         (b" \n\n\t", r"mine\.txt: empty \(4 bytes, no text\)"),
         (b"\x7fELF\x00\x01", r"mine\.txt: binary data \(a NUL byte at 4\)"),
         (b"na\xefve", r"mine\.txt: not UTF-8: byte 0xef at 2"),
-        (b"one document", r"mine\.txt: 1 document\(s\), but train and valid need one each"),
+        (b"one document", r"mine\.txt: 1 item\(s\), but train and valid need one each"),
     ],
 )
 def test_text_that_is_none_is_refused_by_the_stage(project: Project, text: Path, content: bytes, message: str) -> None:

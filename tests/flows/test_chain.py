@@ -100,12 +100,13 @@ def test_training_learns(chain_project: Project, store: ArtifactStore) -> None:
     losses = [row["loss"] for row in read_metrics(chain_project.work_dir("pretrain") / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 2.5
     assert store.resolve("nano3-pretrain-model").metadata["valid_loss"] < 4.5
-    assert store.resolve("nano3-sft-model").metadata["valid_loss"] < 0.7  # 0.30 on an AMD EPYC, 0.60 on an Intel Xeon
+    assert store.resolve("nano3-sft-model").metadata["valid_loss"] < 0.3  # 0.05 and 0.12 with another seed
 
 
 def test_rl_raises_the_reward(model: ArtifactRef) -> None:
-    assert model.metadata["reward_last10"] - model.metadata["reward_first10"] > 0.05  # a frozen policy: below 0.02
-    assert model.metadata["heldout_after"] > model.metadata["heldout_before"] - 0.05  # 200 questions: noise of 0.03
+    first, last = (1 - model.metadata[f"reward_{part}10"] for part in ("first", "last"))
+    assert last < 0.75 * first  # of the wrong answers about half are left, of a frozen policy's all
+    assert model.metadata["heldout_after"] >= model.metadata["heldout_before"]
 
 
 def test_a_frozen_policy_keeps_its_reward(chain_project: Project, store: ArtifactStore) -> None:

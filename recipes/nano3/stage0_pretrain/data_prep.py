@@ -66,6 +66,7 @@ def main(config_path: Path) -> None:
             valid_fraction=settings.valid_fraction,
             seed=settings.seed,
             origin=str(source.path),
+            remedy="give more, or cut the text into smaller documents (document_chars)",
         )
         for source in settings.sources
     }

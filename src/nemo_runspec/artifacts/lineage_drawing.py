@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -60,10 +61,10 @@ class Stroke:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrow:
-    """A line of strokes with a head, whose tip is at `tip`; it leads to the right."""
+    """A line of strokes with a head, a triangle whose first point is the tip."""
 
     strokes: tuple[Stroke, ...]
-    tip: Point
+    head: tuple[Point, Point, Point]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +78,31 @@ class Drawing:
     arrows: tuple[Arrow, ...]
 
 
-def draw(graph: LineageGraph) -> Drawing:
-    """Lay the graph out: sources on the left, what was made from all of it on the right."""
+def draw(graph: LineageGraph, *, downwards: bool = False) -> Drawing:
+    """Lay the graph out: sources on the left, or at the top; what was made from all of it on the right, or below."""
     cards, edges = make_cards(graph)
-    layout = lay_out({card.node: _card_size(card) for card in cards}, [(edge.used, edge.made) for edge in edges])
+    turn = _swap if downwards else _keep  # a layout leads to the right
+    sizes = {card.node: turn(_card_size(card)) for card in cards}
+    layout = lay_out(sizes, [(edge.used, edge.made) for edge in edges])
+    width, height = turn((layout.width + 2 * MARGIN, layout.height + 2 * MARGIN))
     return Drawing(
         title=f"Lineage of {graph.ref}",
-        width=layout.width + 2 * MARGIN,
-        height=layout.height + 2 * MARGIN,
-        cards=tuple(_place(card, layout.boxes[card.node]) for card in cards),
-        arrows=tuple(_bend(route.points) for route in layout.routes),
+        width=width,
+        height=height,
+        cards=tuple(_place(card, layout.boxes[card.node], turn) for card in cards),
+        arrows=tuple(_bend(route.points, turn) for route in layout.routes),
     )
+
+
+Turn = Callable[[Point], Point]
+
+
+def _keep(pair: Point) -> Point:
+    return pair
+
+
+def _swap(pair: Point) -> Point:
+    return pair[1], pair[0]
 
 
 def _card_size(card: Card) -> tuple[float, float]:
@@ -96,8 +111,9 @@ def _card_size(card: Card) -> tuple[float, float]:
     return max(widths) + 2 * PADDING, len(card.lines) * LINE_HEIGHT + 1.6 * PADDING
 
 
-def _place(card: Card, box: Box) -> PlacedCard:
-    moved = Box(x=box.x + MARGIN, y=box.y + MARGIN, width=box.width, height=box.height)
+def _place(card: Card, box: Box, turn: Turn) -> PlacedCard:
+    (x, y), (width, height) = turn((box.x + MARGIN, box.y + MARGIN)), turn((box.width, box.height))
+    moved = Box(x=x, y=y, width=width, height=height)
     lines = (
         TextLine(x=moved.x + PADDING, y=moved.y + PADDING / 2 + (row + 1) * LINE_HEIGHT, text=text, is_title=row == 0)
         for row, text in enumerate(card.lines)
@@ -105,14 +121,17 @@ def _place(card: Card, box: Box) -> PlacedCard:
     return PlacedCard(card=card, box=moved, lines=tuple(lines))
 
 
-def _bend(points: tuple[Point, ...]) -> Arrow:
+def _bend(points: tuple[Point, ...], turn: Turn) -> Arrow:
     """Curves from column to column, straight pieces over a column; the last curve ends at the foot of the head."""
     moved = [(x + MARGIN, y + MARGIN) for x, y in points]
     tip = moved[-1]
-    moved[-1] = (tip[0] - ARROW_LENGTH, tip[1])
+    foot = tip[0] - ARROW_LENGTH
+    moved[-1] = (foot, tip[1])
     strokes = []
     for index, (start, end) in enumerate(pairwise(moved)):
         middle = (start[0] + end[0]) / 2
         is_curve = index % 2 == 0
-        strokes.append(Stroke(points=(start, (middle, start[1]), (middle, end[1]), end) if is_curve else (start, end)))
-    return Arrow(strokes=tuple(strokes), tip=tip)
+        corners = (start, (middle, start[1]), (middle, end[1]), end) if is_curve else (start, end)
+        strokes.append(Stroke(points=tuple(turn(corner) for corner in corners)))
+    sides = turn((foot, tip[1] - ARROW_HALF_WIDTH)), turn((foot, tip[1] + ARROW_HALF_WIDTH))
+    return Arrow(strokes=tuple(strokes), head=(turn(tip), *sides))

@@ -7,8 +7,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 from nemo_runspec.artifacts.lineage_drawing import (
-    ARROW_HALF_WIDTH,
-    ARROW_LENGTH,
     BORDERS,
     CORNER_RADIUS,
     FILLS,
@@ -69,9 +67,7 @@ def _add_arrow(axes: Axes, arrow: Arrow) -> None:
         codes += [Path.CURVE4 if len(others) == 3 else Path.LINETO] * len(others)
     line_width = 1.5 * _POINTS_A_PIXEL
     axes.add_patch(PathPatch(Path(points, codes), facecolor="none", edgecolor=LINE_COLOR, linewidth=line_width))
-    (x, y), foot = arrow.tip, arrow.tip[0] - ARROW_LENGTH
-    head = [(x, y), (foot, y - ARROW_HALF_WIDTH), (foot, y + ARROW_HALF_WIDTH)]
-    axes.add_patch(Polygon(head, closed=True, facecolor=LINE_COLOR, edgecolor="none"))
+    axes.add_patch(Polygon(arrow.head, closed=True, facecolor=LINE_COLOR, edgecolor="none"))
 
 
 def _add_card(axes: Axes, placed: PlacedCard) -> None:

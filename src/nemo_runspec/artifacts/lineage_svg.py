@@ -6,8 +6,6 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from nemo_runspec.artifacts.layered_layout import Point
 from nemo_runspec.artifacts.lineage_drawing import (
-    ARROW_HALF_WIDTH,
-    ARROW_LENGTH,
     BORDERS,
     CORNER_RADIUS,
     FILLS,
@@ -29,7 +27,7 @@ def render_svg(drawing: Drawing) -> str:
     heads = SubElement(root, "g", fill=LINE_COLOR)
     for arrow in drawing.arrows:
         SubElement(lines, "path", d=_line_path(arrow))
-        SubElement(heads, "path", d=_head_path(arrow.tip))
+        SubElement(heads, "path", d=_head_path(arrow))
     for placed in drawing.cards:
         _add_card(root, placed)
     indent(root, space="")
@@ -62,8 +60,8 @@ def _line_path(arrow: Arrow) -> str:
     return "".join(pieces)
 
 
-def _head_path(tip: Point) -> str:
-    return f"M{_coordinates(tip)}l{-ARROW_LENGTH:g} {-ARROW_HALF_WIDTH:g}v{2 * ARROW_HALF_WIDTH:g}z"
+def _head_path(arrow: Arrow) -> str:
+    return f"M{'L'.join(_coordinates(point) for point in arrow.head)}z"
 
 
 def _coordinates(point: Point) -> str:

@@ -120,7 +120,7 @@ OVERRIDES = (
         "type-int",
         "nano3 sft -c tiny train.train_iters=many",
         "train.train_iters",
-        "an integer (205)",
+        "an integer (300)",
         "text ('many')",
         "give an integer",
     ),

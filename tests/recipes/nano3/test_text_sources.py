@@ -118,7 +118,7 @@ def test_the_split_depends_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("items", [[], ["only"]], ids=len)
 def test_fewer_than_two_documents_are_refused(items: list[str]) -> None:
-    with pytest.raises(DataError, match=rf"book\.txt: {len(items)} document\(s\), but train and valid need one each"):
+    with pytest.raises(DataError, match=rf"book\.txt: {len(items)} item\(s\), but train and valid need one each"):
         split_items(items, valid_fraction=0.5, seed=1, origin="book.txt")
 
 
