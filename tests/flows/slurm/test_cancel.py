@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
 from flow_process import interrupt, wait_until
@@ -13,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 GONE_WITHIN_S = 15.0
 CTRL_C = "\x03"
+Cancel = Callable[[LabProject, str], None]
 ORCHESTRATORS = {
     "serve": """
 from nemotron.flows.nano3 import nano3
@@ -108,13 +111,41 @@ def start_orchestrator(lab: LabProject, kind: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("kind", ["serve", pytest.param("worker", marks=pytest.mark.slow)])
-def test_a_cancel_of_a_deployed_run_ends_its_job(lab: LabProject, kind: str) -> None:
+def by_api(lab: LabProject, flow_run: str) -> None:
+    lab.set_state(flow_run, "Cancelling")
+
+
+def by_command(lab: LabProject, flow_run: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "flow-run", "cancel", flow_run],
+        env={**os.environ, **lab.env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+DEPLOYED = [
+    ("serve", "RUNNING", by_api),
+    ("worker", "PENDING", by_command),
+    pytest.param("serve", "PENDING", by_command, marks=pytest.mark.slow),
+    pytest.param("worker", "RUNNING", by_api, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("kind", "job_state", "cancel"), DEPLOYED)
+def test_a_cancel_of_a_deployed_run_ends_its_job(
+    lab: LabProject, kind: str, job_state: str, cancel: Cancel, request: pytest.FixtureRequest
+) -> None:
+    if job_state == "PENDING":
+        request.getfixturevalue("occupied")
     start_orchestrator(lab, kind)
     flow_run = lab.schedule(kind)
-    lab.wait_for_job()
+    lab.wait_for_job(job_state)
 
-    lab.set_state(flow_run, "Cancelling")
+    cancel(lab, flow_run)
     seconds = lab.seconds_to_gone()
     logger.info("gone after %.1f s", seconds)
     assert seconds <= GONE_WITHIN_S
