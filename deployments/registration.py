@@ -117,7 +117,7 @@ def form_schema(flow: Flow[..., Any]) -> dict[str, Any]:
 
 def _to_fill_in(field: dict[str, Any]) -> dict[str, Any]:
     match field:
-        case {"anyOf": [shown, {"type": "null"}], "default": None, **others}:
+        case {"anyOf": [{"type": str()} as shown, {"type": "null"}], "default": None, **others} if "enum" not in shown:
             return {**others, **shown}
     return field
 

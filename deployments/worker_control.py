@@ -28,18 +28,17 @@ def start_worker(folder: Path, options: WorkerOptions) -> None:
             does not hear of it.
     """
     url = check_client()
-    ask_prefect("work_pools/filter", {"limit": 1}, url=url, timeout_s=ANSWER_TIMEOUT_S)
+    earlier = _last_heartbeat(options, url)
     if owner(folder) is not None:
         return
-    earlier = _last_heartbeat(options, url)
     log_path = folder / LOGS_NAME / "supervisor.log"
     begin = log_size(log_path)
     limit = [] if options.limit is None else ["--limit", str(options.limit)]
     command = [worker_process.__name__, str(folder), "--name", options.name, "--pool", options.pool, *limit]
     process = start_in_background(command, log_path, env={})
     deadline = time.monotonic() + START_TIMEOUT_S
-    while _last_heartbeat(options, url) in (earlier, None):
-        if process.poll() is not None:
+    while owner(folder) is None or not _is_heard_of(options, url, since=earlier):
+        if process.poll() is not None and owner(folder) is None:
             raise RequirementError(f"the worker has not started: {' '.join(tail(log_path, begin=begin))}")
         if time.monotonic() > deadline:
             raise RequirementError(
@@ -49,13 +48,20 @@ def start_worker(folder: Path, options: WorkerOptions) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def _last_heartbeat(options: WorkerOptions, url: str) -> str | None:
-    """When the server last heard of a worker of that name, None if it never did or does not say."""
-    path = f"work_pools/{quote(options.pool, safe='')}/workers/filter"
+def _is_heard_of(options: WorkerOptions, url: str, *, since: str | None) -> bool:
     try:
-        found = ask_prefect(path, {}, url=url, timeout_s=ANSWER_TIMEOUT_S)
+        return _last_heartbeat(options, url) != since
     except RequirementError:
+        return False
+
+
+def _last_heartbeat(options: WorkerOptions, url: str) -> str | None:
+    """When the server last heard of a worker of that name, None if it never did; raises RequirementError."""
+    by_name = {"work_pools": {"name": {"any_": [options.pool]}}}
+    if not ask_prefect("work_pools/filter", by_name, url=url, timeout_s=ANSWER_TIMEOUT_S):
         return None
+    path = f"work_pools/{quote(options.pool, safe='')}/workers/filter"
+    found = ask_prefect(path, {}, url=url, timeout_s=ANSWER_TIMEOUT_S)
     return next((worker["last_heartbeat_time"] for worker in found if worker["name"] == options.name), None)
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 TIMEOUT_S = 5.0
 
 
 @contextmanager
-def hasty_client(*, timeout_s: float = TIMEOUT_S) -> Iterator[SyncPrefectClient]:
-    """A client for the block that gives a request up after that time and tries none twice."""
-    hasty = {PREFECT_API_REQUEST_TIMEOUT: timeout_s, PREFECT_CLIENT_MAX_RETRIES: 0}
-    with temporary_settings(hasty), get_client(sync_client=True) as client:
-        yield client
+def hasty_client(*, timeout_s: float | None = None) -> Iterator[SyncPrefectClient]:
+    """A client for the block that gives a request up after that time, `TIMEOUT_S` if None, and tries none twice."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield _client(PREFECT_API_URL.value(), TIMEOUT_S if timeout_s is None else timeout_s)
+
+
+@cache  # it takes 50 ms to make one, and some are asked every few seconds
+def _client(api_url: str | None, timeout_s: float) -> SyncPrefectClient:  # noqa: ARG001
+    """With settings of its own: without, a flow's own client is given out, which waits a minute."""
+    return get_client(sync_client=True, httpx_settings={"timeout": timeout_s})

