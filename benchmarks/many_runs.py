@@ -5,7 +5,8 @@
 One server with PostgreSQL, one worker, a Slurm cluster of its own, all on this machine. Each run has a process of its
 own and four stages, each a Slurm job. The first jobs of all runs wait for one another, so that all runs are watched at
 once; the others last 20 s. One run in ten is told to fail in its last job. Then the server, Slurm and the artifact
-store are asked what they know: each state, job and artifact that is missing, wrong or there twice is counted.
+store are asked what they know: each state, job and artifact that is missing, wrong or there twice is counted, and with
+one of these the exit code is 1.
 
 Meanwhile the server is asked once a second what the UI's page of runs asks. A stage's end is when its job left its
 record; the delay runs from there to the end that the server has for the task. Needs root, what `./test` installs, and
@@ -168,25 +169,29 @@ def states(team: TeamServer, runs: list[PipelineRun]) -> dict[str, str]:
     return {found["id"]: found["state_type"] for found in team.ask("flow_runs/filter", wanted)}
 
 
-def count_wrong(team: TeamServer, cluster: Cluster, project: Path, runs: list[PipelineRun], table: Table) -> None:
-    """Add what each part knows of the runs, beside what it should."""
+def count_wrong(team: TeamServer, cluster: Cluster, project: Path, runs: list[PipelineRun], table: Table) -> int:
+    """Add what each part knows of the runs, beside what it should; how much of it is wrong."""
     known = states(team, runs)
-    wrong = sum(known[run.id] != ("FAILED" if run.is_failure else "COMPLETED") for run in runs)
-    table.add_row("runs, of them in a wrong state", f"{len(runs)}, {wrong}", "0 wrong")
+    wrong_runs = sum(known[run.id] != ("FAILED" if run.is_failure else "COMPLETED") for run in runs)
+    table.add_row("runs, of them in a wrong state", f"{len(runs)}, {wrong_runs}", "0 wrong")
     rows = {run.id: tasks(team, run) for run in runs}
-    wrong = sum([row["state_name"] for row in rows[run.id]] != run.states() for run in runs)
-    table.add_row("tasks, runs that have a wrong one", f"{sum(map(len, rows.values()))}, {wrong}", "0 wrong")
+    wrong_tasks = sum([row["state_name"] for row in rows[run.id]] != run.states() for run in runs)
+    table.add_row("tasks, runs that have a wrong one", f"{sum(map(len, rows.values()))}, {wrong_tasks}", "0 wrong")
     jobs = Counter(line.split()[1] for line in cluster.jobs(name="-"))
-    table.add_row("jobs", ", ".join(f"{number} {state}" for state, number in jobs.items()), "4 a run, none twice")
+    wanted = Counter(state.upper() for run in runs for state in run.states())
+    wrong_jobs = (wanted - jobs).total() + (jobs - wanted).total()
+    told = ", ".join(f"{number} {state}" for state, number in jobs.items())
+    table.add_row("jobs; too few, too many or of another end", f"{told}; {wrong_jobs}", "0")
     store = ArtifactStore(project / ".nemotron" / "artifacts")
     made = Counter(store.record(ref).producer.run_id for name in store.names() for ref in store.versions(name))
-    wrong = sum(made[run.id] != run.states().count("Completed") for run in runs)
-    table.add_row("artifacts, runs that have too few or many", f"{made.total()}, {wrong}", "0 wrong")
+    wrong_artifacts = sum(made[run.id] != run.states().count("Completed") for run in runs)
+    table.add_row("artifacts, runs that have too few or many", f"{made.total()}, {wrong_artifacts}", "0 wrong")
     add_delays(table, "run wanted, it begins: p50, p95, max", [begin_delay(team, run) for run in runs])
     ends = [seconds(row["end_time"]) for run in runs for row in rows[run.id]]
     left = [left_record(project, run) for run in runs]
     delays = [end - job for end, job in zip(ends, [job for jobs in left for job in jobs], strict=True)]
     add_delays(table, "a job ends, the server knows: p50, p95, max", delays)
+    return wrong_runs + wrong_tasks + wrong_jobs + wrong_artifacts
 
 
 def tasks(team: TeamServer, run: PipelineRun) -> list[dict[str, Any]]:
@@ -229,14 +234,13 @@ def add_database(team: TeamServer, num_runs: int, table: Table) -> None:
     table.add_row("database; lines of log and events a run", f"{size:.0f} MiB; {rows[0]:.0f}, {rows[1]:.0f}", "")
 
 
-def measure(team: TeamServer, cluster: Cluster, project: Path, num_runs: int, table: Table) -> None:
-    """Have the runs, and add all rows."""
+def measure(team: TeamServer, cluster: Cluster, project: Path, num_runs: int, table: Table) -> int:
+    """Have the runs, and add all rows; how much is wrong."""
     go_on = write_project(project)
     worker = ("--name", "load")
     env = {**team.env, **cluster.env}
     assert nemotron("worker", "--detach", *worker, cwd=project, **env).returncode == 0
     try:
-        wait_until(lambda: team.ask("work_pools/filter", {"work_pools": {"name": {"any_": ["nemotron"]}}}))
         with sampled(team, cluster) as samples:
             begun = time.monotonic()
             runs = start_runs(team, project, num_runs)
@@ -246,20 +250,21 @@ def measure(team: TeamServer, cluster: Cluster, project: Path, num_runs: int, ta
             ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
             wait_until(lambda: all(it in ended for it in states(team, runs).values()), timeout_s=FLOW_LIMIT_S)
             table.add_row("until all runs have ended", f"{time.monotonic() - begun:.0f} s", "")
-        count_wrong(team, cluster, project, runs, table)
+        wrong = count_wrong(team, cluster, project, runs, table)
         table.add_row("runs watched at once", f"{samples.most_jobs}", "")
         add_delays(table, "the page of runs: p50, p95, max", samples.answers)
         table.add_row("… not answered", f"{samples.refused} of {samples.refused + len(samples.answers)}", "")
         for kind, most in samples.most.items():
             table.add_row(f"most memory of {kind}", f"{most / 2**20:.0f} MiB", "")
         add_database(team, num_runs, table)
+        return wrong
     finally:
         nemotron("worker", "stop", *worker, cwd=project, **env)
         cluster.cancel_all()
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50)
     args = parser.parse_args()
@@ -274,10 +279,10 @@ def main() -> None:
         team_server(server / "server") as team,
     ):
         try:
-            measure(team, cluster, Path(project), args.runs, table)
+            return int(measure(team, cluster, Path(project), args.runs, table) > 0)
         finally:
             Console(width=120).print(table)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

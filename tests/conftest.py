@@ -1,6 +1,7 @@
 """What all tests share: one real Slurm cluster a session, started by the first test that asks for it."""
 
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,12 @@ def slurm_cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # munge wants parents that all may enter, unlike pytest's own
     with Cluster.running(folder, SLURM_BASE_PORT=port, SLURM_CGROUP=cgroup) as cluster:
         yield cluster
+
+
+def pytest_configure() -> None:
+    """Ctrl-C ends what tests start also where a shell has put this into the background, which makes it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -134,7 +134,6 @@ def is_flow(path: Path, wanted: bytes) -> bool:
 
 def deploy(team: TeamServer) -> str:
     """The id of a deployment of the flow of one stage."""
-    wait_until(lambda: team.ask("work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}}))
     return make_deployment(team, "stage", entrypoint="nemotron.flows.stage.stage", pool=POOL, **PATIENT)
 
 

@@ -44,8 +44,10 @@ def test_a_refreshed_artifact_was_made_by_the_same_settings(tmp_path: Path) -> N
 
 def test_settings_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
     make(tmp_path)
-    shutil.rmtree(tmp_path / ".nemotron" / "jobs")
-    found = changes(tmp_path, make(tmp_path, "text=bye", run_id="run-2"))
+    (of_first,) = (tmp_path / ".nemotron" / "jobs").iterdir()
+    second = make(tmp_path, "text=bye", run_id="run-2")
+    shutil.rmtree(of_first)
+    found = changes(tmp_path, second)
     assert found is not None
     assert found.summary() == ["not known: the job.yaml of small-data:v0, made by run-1, is not here any more"]
 

@@ -136,7 +136,7 @@ OVERRIDES = (
         "type-float",
         "nano3 sft -c tiny optimizer.lr=fast",
         "optimizer.lr",
-        "a number (0.001)",
+        "a number (0.002)",
         "text ('fast')",
         "give a number",
     ),
