@@ -28,11 +28,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
 
 import psutil
 from cluster.cluster import Cluster
-from flow_runs import make_deployment, start
+from flow_runs import make_deployment, start, task_runs
 from four_stages import STAGES
 from rich.console import Console
 from rich.table import Table
@@ -174,13 +173,14 @@ def count_wrong(team: TeamServer, cluster: Cluster, project: Path, runs: list[Pi
     known = states(team, runs)
     wrong_runs = sum(known[run.id] != ("FAILED" if run.is_failure else "COMPLETED") for run in runs)
     table.add_row("runs, of them in a wrong state", f"{len(runs)}, {wrong_runs}", "0 wrong")
-    rows = {run.id: tasks(team, run) for run in runs}
+    rows = {run.id: task_runs(team, run.id) for run in runs}
     wrong_tasks = sum([row["state_name"] for row in rows[run.id]] != run.states() for run in runs)
     table.add_row("tasks, runs that have a wrong one", f"{sum(map(len, rows.values()))}, {wrong_tasks}", "0 wrong")
-    jobs = Counter(line.split()[1] for line in cluster.jobs(name="-"))
-    wanted = Counter(state.upper() for run in runs for state in run.states())
+    found = [line.split() for line in cluster.jobs(name="-")]
+    jobs = Counter((name[: len(runs[0].id)], state) for _, state, name in found)
+    wanted = Counter((run.id, state.upper()) for run in runs for state in run.states())
     wrong_jobs = (wanted - jobs).total() + (jobs - wanted).total()
-    told = ", ".join(f"{number} {state}" for state, number in jobs.items())
+    told = ", ".join(f"{number} {state}" for state, number in Counter(state for _, state, _ in found).items())
     table.add_row("jobs; too few, too many or of another end", f"{told}; {wrong_jobs}", "0")
     store = ArtifactStore(project / ".nemotron" / "artifacts")
     made = Counter(store.record(ref).producer.run_id for name in store.names() for ref in store.versions(name))
@@ -192,12 +192,6 @@ def count_wrong(team: TeamServer, cluster: Cluster, project: Path, runs: list[Pi
     delays = [end - job for end, job in zip(ends, [job for jobs in left for job in jobs], strict=True)]
     add_delays(table, "a job ends, the server knows: p50, p95, max", delays)
     return wrong_runs + wrong_tasks + wrong_jobs + wrong_artifacts
-
-
-def tasks(team: TeamServer, run: PipelineRun) -> list[dict[str, Any]]:
-    """The run's tasks, in the order in which they began."""
-    of_run = {"flow_runs": {"id": {"any_": [run.id]}}, "sort": "EXPECTED_START_TIME_ASC"}
-    return list(team.ask("task_runs/filter", of_run))
 
 
 def begin_delay(team: TeamServer, run: PipelineRun) -> float:

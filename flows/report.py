@@ -104,9 +104,11 @@ def draw_pictures(pipeline: Pipeline, store: ArtifactStore) -> dict[str, bytes]:
     return pictures
 
 
-def draw_lineage(ref: ArtifactRef, store: ArtifactStore, *, downwards: bool = False) -> Drawing:
-    """What the artifact was made from, up to the source files."""
-    return draw(build_graph(store, ref, store.lineage(ref)), downwards=downwards)
+def draw_lineage(ref: ArtifactRef, store: ArtifactStore, *, narrow: bool = False) -> Drawing:
+    """What the artifact was made from, up to the source files; led to the right, or downwards if that is narrower."""
+    graph = build_graph(store, ref, store.lineage(ref))
+    ways = (True, False) if narrow else (False,)
+    return min((draw(graph, downwards=downwards) for downwards in ways), key=lambda drawing: drawing.width)
 
 
 def last_artifact(pipeline: Pipeline) -> ArtifactRef | None:

@@ -111,8 +111,7 @@ def _headline(result: StageResult) -> str:
 
 
 def _lineage(ref: ArtifactRef, store: ArtifactStore) -> str:
-    drawings = [draw_lineage(ref, store, downwards=downwards) for downwards in (True, False)]
-    svg = render_svg(min(drawings, key=lambda drawing: drawing.width))  # the column of a page is narrow
+    svg = render_svg(draw_lineage(ref, store, narrow=True))  # as the column of a page is
     return picture("lineage", svg) if len(svg.encode()) <= MAX_SVG_BYTES else ""
 
 

@@ -59,13 +59,11 @@ def run_process(
     try:
         with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
             code = wait(process, plan.stage.name, is_cancelled, log)
-    except (StageCancelled, KeyboardInterrupt):
+    except BaseException as ended_by:
         local.terminate(process)
-        raise
-    except BaseException as told_to_end:  # as by SIGTERM, which is also how a cancel may come
-        local.terminate(process)
-        if is_cancelled(now=True):
-            raise _cancelled(plan.stage.name) from told_to_end
+        known = isinstance(ended_by, StageCancelled | KeyboardInterrupt)
+        if not known and is_cancelled(now=True):  # told to end, as by SIGTERM, which is also how a cancel may come
+            raise _cancelled(plan.stage.name) from ended_by
         raise
     if code != 0:
         raise stage_failure(plan.stage.name, code, log_path, begin=begin)

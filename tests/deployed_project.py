@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow_runs import state
+from flow_runs import state, task_runs
 from team_server import TeamServer, nemotron
 
 WORKER = "deployer"
@@ -46,8 +46,7 @@ class Deployed:
 
     def tasks(self, run: str) -> list[tuple[str, str]]:
         """Stages and the names of their states, in the order in which they began."""
-        of_run = {"flow_runs": {"id": {"any_": [run]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        return [(task["name"], task["state_name"]) for task in self.team.ask("task_runs/filter", of_run)]
+        return [(task["name"], task["state_name"]) for task in task_runs(self.team, run)]
 
     def work_dirs(self, stage: str) -> list[Path]:
         return sorted((self.project / ".nemotron" / "work").glob(f"{stage}-*"))

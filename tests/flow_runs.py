@@ -42,5 +42,11 @@ def state(team: TeamServer, run: str) -> str:
     return str(team.ask(f"flow_runs/{run}")["state_type"])
 
 
+def task_runs(team: TeamServer, run: str) -> list[dict[str, Any]]:
+    """The run's tasks, in the order in which they began."""
+    of_run = {"flow_runs": {"id": {"any_": [run]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    return list(team.ask("task_runs/filter", of_run))
+
+
 def wait_for_state(team: TeamServer, run: str, wanted: str) -> None:
     wait_until(lambda: state(team, run) == wanted, timeout_s=120)

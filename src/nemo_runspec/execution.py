@@ -17,8 +17,8 @@ from nemo_runspec.runspec import Runspec, RunspecResources
 
 EXECUTORS = ("local", "slurm")
 TUNNELS = ("local", "ssh")
-# Options of sbatch that NeMo-Run's SlurmExecutor has no field for.
 _HANDED_ON = ("HF_HOME", "HF_TOKEN", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE")
+# Options of sbatch that NeMo-Run's SlurmExecutor has no field for.
 _FURTHER_OPTIONS = ("nodelist", "reservation")
 
 

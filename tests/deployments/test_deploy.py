@@ -111,7 +111,6 @@ def test_a_second_deploy_changes_nothing_and_says_so(team: TeamServer, project: 
     assert [of(team, name)["updated"] for name in ALL] == before
 
 
-@pytest.mark.usefixtures("put_back")
 @pytest.mark.usefixtures("first")
 def test_what_may_be_left_out_may_also_be_null(team: TeamServer) -> None:
     """As in parameters that were stored with runs, by clients that send all there is."""
@@ -127,6 +126,7 @@ def test_what_may_be_left_out_may_also_be_null(team: TeamServer) -> None:
     team.ask(f"flow_runs/{made['id']}", method="DELETE")
 
 
+@pytest.mark.usefixtures("put_back")
 def test_what_somebody_changed_in_the_ui_is_named_and_put_back(team: TeamServer, run: Deploy) -> None:
     change(team, "nano3/sft", parameters={"config": "default"}, description="mine")
     line = "deployment nano3/sft: changed (description, parameters)"

@@ -17,7 +17,7 @@ def test_runs_at_once_lose_no_state_job_or_artifact(repository: Path, tell: Call
     require_postgres()
     done = subprocess.run(
         [sys.executable, str(repository / "benchmarks" / "many_runs.py"), "--runs", str(NUM_RUNS)],
-        env={**os.environ, "PYTHONPATH": str(repository / "tests"), "NEMOTRON_POLL_INTERVAL_S": "1"},
+        env={**os.environ, "PYTHONPATH": str(repository / "tests")},
         capture_output=True,
         text=True,
         timeout=600,

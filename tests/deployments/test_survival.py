@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cluster.cluster import Cluster
-from flow_runs import make_deployment, state, wait_for_state
+from flow_runs import make_deployment, state, task_runs, wait_for_state
 from small_recipe import write_recipe
 from team_server import TeamServer, nemotron, program_pid, wait_until
 
@@ -92,8 +92,7 @@ class LabRun:
 
     def tasks(self) -> list[tuple[str, str]]:
         """Those that the server knows, and their states."""
-        of_run = {"flow_runs": {"id": {"any_": [self.id]}}}
-        return [(task["name"], task["state_name"]) for task in self.lab.team.ask("task_runs/filter", of_run)]
+        return [(task["name"], task["state_name"]) for task in task_runs(self.lab.team, self.id)]
 
     def settled_tasks(self) -> list[str]:
         """Their states in the order of their starts, once `reaper/jobs` has seen to them ten minutes later."""
@@ -101,8 +100,7 @@ class LabRun:
         env = {**os.environ, **self.lab.env}
         done = subprocess.run(reaper, env=env, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
-        of_run = {"flow_runs": {"id": {"any_": [self.id]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        return [task["state_name"] for task in self.lab.team.ask("task_runs/filter", of_run)]
+        return [state for _, state in self.tasks()]
 
     def artifacts(self) -> list[str]:
         """Those that the run has made."""

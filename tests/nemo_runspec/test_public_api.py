@@ -1,4 +1,4 @@
-"""The API that users import, as shared/docs/API.md fixes it: names, signatures, fields and errors.
+"""The API that users import, as docs/api.md tells it: names, signatures, fields and errors.
 
 To accept a change that breaks nobody: REFRESH_GOLDEN=1 ./test tests/nemo_runspec/test_public_api.py.
 """

@@ -23,6 +23,10 @@ BORDERS: dict[Kind, str] = {"model": "#3f66c4", "data": "#2f8a4c", "source": "#8
 TITLE_COLOR, TEXT_COLOR, LINE_COLOR = "#14181f", "#414853", "#808794"
 
 
+Turn = Callable[[Point], Point]
+"""Makes of a place or a size in a layout, which leads to the right, the one that is drawn."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextLine:
     """A line of text whose baseline begins at `x`, `y`."""
@@ -81,7 +85,7 @@ class Drawing:
 def draw(graph: LineageGraph, *, downwards: bool = False) -> Drawing:
     """Lay the graph out: sources on the left, or at the top; what was made from all of it on the right, or below."""
     cards, edges = make_cards(graph)
-    turn = _swap if downwards else _keep  # a layout leads to the right
+    turn = _swap if downwards else _keep
     sizes = {card.node: turn(_card_size(card)) for card in cards}
     layout = lay_out(sizes, [(edge.used, edge.made) for edge in edges])
     width, height = turn((layout.width + 2 * MARGIN, layout.height + 2 * MARGIN))
@@ -92,9 +96,6 @@ def draw(graph: LineageGraph, *, downwards: bool = False) -> Drawing:
         cards=tuple(_place(card, layout.boxes[card.node], turn) for card in cards),
         arrows=tuple(_bend(route.points, turn) for route in layout.routes),
     )
-
-
-Turn = Callable[[Point], Point]
 
 
 def _keep(pair: Point) -> Point:
