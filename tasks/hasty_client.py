@@ -9,7 +9,7 @@ from functools import cache
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 8.0  # a busy server takes seconds; Prefect ends a cancelled process after 30
 
 
 @contextmanager
