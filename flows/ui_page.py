@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 
-from nemotron.tasks.hasty_client import hasty_client
+from nemotron.tasks.hasty_client import ask_again, hasty_client
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -36,6 +36,9 @@ class UiPage:
 
     def put(self, markdown: str, *, description: str) -> None:
         """Have it say that; raises whatever the client raises. `description` is what lists of pages show."""
+        ask_again(lambda: self._put(markdown, description))
+
+    def _put(self, markdown: str, description: str) -> None:
         with hasty_client() as client:
             self._id = self._id or self._find(client)
             if self._id is None:
@@ -64,5 +67,5 @@ class UiPage:
             client.request("PATCH", "/artifacts/{id}", json=change, path_params={"id": page})
         except PrefectHTTPStatusError as error:
             if error.response.status_code == MISSING:
-                self._id = None  # somebody removed it; the next one is new
+                self._id = None  # somebody removed it; the next one, soon, is new
             raise

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext
 
-from nemotron.tasks.hasty_client import hasty_client
+from nemotron.tasks.hasty_client import ask_again, hasty_client
 from nemotron.tasks.interrupts import CancelCheck, never
 
 ASK_EVERY_S = 4.0
@@ -23,14 +23,17 @@ def flow_cancellation() -> CancelCheck:
         return never
     asked_at, said = float("-inf"), False
 
+    def ask() -> State | None:
+        with hasty_client() as client:  # a server that hangs must not keep the stage from seeing its job's end
+            return client.read_flow_run(run.id).state
+
     def is_cancelled(*, now: bool = False) -> bool:
         nonlocal asked_at, said
         if said or (not now and time.monotonic() - asked_at < ASK_EVERY_S):
             return said
         asked_at = time.monotonic()
         try:
-            with hasty_client() as client:  # a server that hangs must not keep the stage from seeing its job's end
-                state = client.read_flow_run(run.id).state
+            state = ask_again(ask) if now else ask()
         except Exception as error:  # the job goes on without the server
             logger.debug("Prefect does not answer: %s", error)
             return False

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 TIMEOUT_S = 8.0  # a busy server takes seconds; Prefect ends a cancelled process after 30
+AGAIN_FOR_S = 3.0
+PAUSE_S = 0.3
+
+T = TypeVar("T")
+
+
+def ask_again(ask: Callable[[], T]) -> T:
+    """The answer; a question that fails at once, as of a busy server or a cut connection, is asked again for 3 s."""
+    until = time.monotonic() + AGAIN_FOR_S
+    while True:
+        try:
+            return ask()
+        except Exception:
+            if time.monotonic() > until:
+                raise
+        time.sleep(PAUSE_S)
 
 
 @contextmanager

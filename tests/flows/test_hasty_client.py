@@ -3,9 +3,14 @@ import time
 
 import httpx
 import pytest
+from cutting_relay import cutting_relay
+from prefect import flow
 from prefect.context import SyncClientContext
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_server import ask
 
+from nemotron.tasks.flow_cancellation import flow_cancellation
 from nemotron.tasks.hasty_client import hasty_client
 
 
@@ -22,3 +27,15 @@ def test_a_server_that_hangs_is_given_up_soon_also_inside_a_flow(prefect_api: st
             ):
                 client.hello()
     assert time.monotonic() - begun < 10
+
+
+def test_a_cancel_that_ends_the_process_is_heard_of_at_the_second_try(prefect_api: str) -> None:
+    @flow
+    def cancelled() -> list[bool]:
+        ask(prefect_api, f"flow_runs/{flow_run.id}/set_state", {"state": {"type": "CANCELLING"}})
+        with cutting_relay(prefect_api, times=2) as cut, temporary_settings({PREFECT_API_URL: cut}):
+            is_cancelled = flow_cancellation()
+            return [is_cancelled(), is_cancelled(now=True)]
+
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        assert cancelled() == [False, True]

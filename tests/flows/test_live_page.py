@@ -15,6 +15,7 @@ from urllib.error import URLError
 from xml.etree import ElementTree
 
 import pytest
+from cutting_relay import cutting_relay
 from flow_process import wait_until
 from live_flow import NUM_LINES, NUM_STEPS
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -240,6 +241,16 @@ def test_at_last_a_page_says_what_ended_the_stage(
     with pytest.raises(type(error)), page_of(server.url, tmp_path) as page:
         raise error
     assert descriptions(server.url, page) == [word]
+
+
+def test_the_last_word_gets_through_at_the_second_try(server: Server, tmp_path: Path) -> None:
+    with (
+        cutting_relay(server.url, times=1) as cut,
+        pytest.raises(StageCancelled),
+        page_of(cut, tmp_path) as page,
+    ):
+        raise StageCancelled("train: the run was cancelled")
+    assert descriptions(server.url, page) == ["cancelled"]
 
 
 def test_the_reason_wraps_on_a_narrow_page_and_the_end_of_the_log_stays_as_it_is(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Logging versions to W&B, in the helper process: the only module besides metrics and foreign that imports `wandb`.
 
-Repeating is harmless: equal content of a version already there is that version, and edges and aliases are sets.
+Repeating is harmless: equal content of a version already there is that version, and edges and aliases are sets. Only
+what a server still commits for a client that died it has twice then, under two numbers.
 """
 
 from __future__ import annotations

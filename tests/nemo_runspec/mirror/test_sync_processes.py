@@ -63,9 +63,15 @@ def test_a_death_beside_the_sync_costs_one_version_until_the_next(
 ) -> None:
     for name in ("data", "other"):
         doubled.publish(name)
-    wandb_double.fault(operation="CommitArtifact", delay_s=3)
-    said = doubled.sync_with_a_death(part, lambda: wait_for(lambda: doubled.state()["collections"]))
+    # Committed, and the client is not told.
+    wandb_double.fault(operation="CommitArtifact", delay_s=600, after=True)
+    said = doubled.sync_with_a_death(part, lambda: wait_for(lambda: "data" in committed(doubled)))
     assert told in said
     assert [str(record.ref) for record in pending(doubled.store, doubled.wandb)] == ["data:v0"]
     assert doubled.sync().failed == {}
     assert [list(doubled.collection(name)["versions"]) for name in ("data", "other")] == [["v0"], ["v0"]]
+
+
+def committed(mirror: MirroredStore) -> list[str]:
+    """The artifacts of which the server has a version."""
+    return [name for name, collection in mirror.state()["collections"].items() if collection["versions"]]
