@@ -24,7 +24,8 @@ from nemotron.flows.live_jobs import JOB_COLUMNS, job_row, spell
 from nemotron.flows.markdown_text import escape, fenced, link, picture, table
 from nemotron.flows.run_facts import log_commands, wandb_run_url
 from nemotron.flows.ui_page import UiPage
-from nemotron.tasks.interrupts import Detached
+from nemotron.tasks.flow_cancellation import flow_cancellation
+from nemotron.tasks.interrupts import Detached, ignoring_sigterm
 from nemotron.tasks.job_index import stages_folder
 from nemotron.tasks.live_metrics import LiveMetrics
 from nemotron.tasks.progress import describe, show_number
@@ -50,17 +51,22 @@ def live_page(page: UiPage | None, stage: str, options: StageOptions) -> Iterato
     # Prefect's settings, and whose log this is, are in the context.
     thread = threading.Thread(target=copy_context().run, args=(live.follow, stop), name="live-page", daemon=True)
     thread.start()
-    ended_by: BaseException | None = None
+    is_cancelled = flow_cancellation()
+
+    def end_thread() -> None:
+        stop.set()
+        thread.join(LAST_WITHIN_S)
+
     try:
         yield
     except BaseException as error:
-        ended_by = error
+        with ignoring_sigterm():
+            end_thread()
+            is_told = isinstance(error, Exception | KeyboardInterrupt)
+            by_cancel = not is_told and is_cancelled(now=True)  # SIGTERM, between the stage's own end and here
+            live.end(StageCancelled(f"{stage}: the run was cancelled") if by_cancel else error)
         raise
-    finally:
-        stop.set()
-        thread.join(LAST_WITHIN_S)
-        if ended_by is not None:
-            live.end(ended_by)
+    end_thread()
 
 
 @dataclass(kw_only=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -30,13 +33,29 @@ def ask_on_terminal(job: str) -> Choice:
     """What to do after Ctrl-C: ask on a terminal, where a second Ctrl-C or the end of input cancels; else cancel."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "cancel"
-    # A whole line: a progress bar keeps what is none to itself.
-    sys.stderr.write(f"\n{job} is still there. [d]etach and let it go on, or [c]ancel (or Ctrl-C)?\n")
-    sys.stderr.flush()
     try:
+        # A whole line: a progress bar keeps what is none to itself.
+        sys.stderr.write(f"\n{job} is still there. [d]etach and let it go on, or [c]ancel (or Ctrl-C)?\n")
+        sys.stderr.flush()
         return "detach" if input().strip().lower().startswith("d") else "cancel"
     except (KeyboardInterrupt, EOFError):
         return "cancel"
+
+
+@contextmanager
+def ignoring_sigterm() -> Iterator[None]:
+    """For the last work of what ends anyway: a cancel comes twice, by the server's word and, from a worker, as SIGTERM.
+
+    It does nothing outside the main thread, which alone is interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which children would inherit
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 @dataclass(frozen=True, kw_only=True)

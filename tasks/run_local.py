@@ -21,7 +21,7 @@ from nemo_runspec.execution import build_local_command
 from nemo_runspec.jobs import local
 from nemo_runspec.script import REFUSED, raised_errors
 from nemo_runspec.slurm.logs import LogFollower
-from nemotron.tasks.interrupts import CancelCheck
+from nemotron.tasks.interrupts import CancelCheck, ignoring_sigterm
 from nemotron.tasks.progress import follow_progress, show_lines
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ def run_process(
         with follow_progress(plan.stage.name, plan.work_dir / "metrics.jsonl"):
             code = wait(process, plan.stage.name, is_cancelled, log)
     except BaseException as ended_by:
-        local.terminate(process)
-        known = isinstance(ended_by, StageCancelled | KeyboardInterrupt)
-        if not known and is_cancelled(now=True):  # told to end, as by SIGTERM, which is also how a cancel may come
-            raise _cancelled(plan.stage.name) from ended_by
+        with ignoring_sigterm():
+            local.terminate(process)
+            known = isinstance(ended_by, StageCancelled | KeyboardInterrupt)
+            if not known and is_cancelled(now=True):  # told to end, as by SIGTERM, which is also how a cancel may come
+                raise _cancelled(plan.stage.name) from ended_by
         raise
     if code != 0:
         raise stage_failure(plan.stage.name, code, log_path, begin=begin)

@@ -30,7 +30,7 @@ from nemo_runspec.slurm.retries import decide
 from nemo_runspec.slurm.spec import JobSpec
 from nemo_runspec.slurm.states import Ending
 from nemo_runspec.slurm.submit import submit_once
-from nemotron.tasks.interrupts import Detached, Interrupts
+from nemotron.tasks.interrupts import Detached, Interrupts, ignoring_sigterm
 from nemotron.tasks.job_files import build_job_files
 from nemotron.tasks.job_index import add_follower, other_drivers, remember
 from nemotron.tasks.job_request import build_spec
@@ -216,13 +216,15 @@ class SlurmRun:
 
     def check_cancelled(self, attempt: Attempt, *, now: bool = False) -> None:
         """End the job, and raise StageCancelled, if the run was cancelled."""
-        if self.interrupts.is_cancelled(now=now):
+        if not self.interrupts.is_cancelled(now=now):
+            return
+        with ignoring_sigterm():
             try:
                 is_gone = self.cancel(attempt, why="the run was cancelled")
                 left = "its job is gone" if is_gone else "its job goes on, another run waits for it"
             except RunspecError as error:  # the ledger has the cancel: the next start, or the reaper, ends the job
                 left = f"its job may go on until the reaper ends it: {error}"
-            raise StageCancelled(f"{self.plan.stage.name}: the run was cancelled; {left}")
+        raise StageCancelled(f"{self.plan.stage.name}: the run was cancelled; {left}")
 
     def pause(self, attempt: Attempt, delay_s: float) -> None:
         """Wait, and look for a cancel meanwhile."""

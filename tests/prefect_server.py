@@ -35,8 +35,9 @@ def ask(url: str, route: str, content: Any = None, *, method: str | None = None,
         try:
             with urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read() or "null")
-        except HTTPError as error:
+        except (HTTPError, ConnectionResetError) as error:  # not a refused connection: nobody is there
             pause_s = next(pauses_s, 0)
-            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not pause_s:
+            is_busy = not isinstance(error, HTTPError) or error.code == HTTPStatus.SERVICE_UNAVAILABLE
+            if not is_busy or not pause_s:
                 raise
             time.sleep(pause_s)

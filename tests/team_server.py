@@ -56,6 +56,7 @@ class TeamServer:
 
     def kill(self, program: str, signum: signal.Signals = signal.SIGKILL) -> None:
         """Send the signal to the program."""
+        wait_until(lambda: self.pid(program))
         os.kill(self.pid(program), signum)
 
     def nemotron(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from typer.testing import CliRunner, Result
 from nemo_runspec.errors import ConfigError, RequirementError
 from nemo_runspec.profiles import parse_profile
 from nemotron.blocks.env_profile import list_documents, prefect_client, save_profile
+from nemotron.blocks.prefect_api import ask_prefect
+from nemotron.cli import profile_list
 from nemotron.cli.env import app, complete_profile
 from nemotron.cli.profile_list import BLOCK_TYPE, list_profiles
 
@@ -61,8 +64,9 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def api(prefect: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:  # noqa: ARG001
-    """The server as the configured one, without blocks of profiles before and after."""
+    """The server as the configured one, without blocks of profiles before and after; it may be busy for a while."""
     monkeypatch.setenv("PREFECT_API_URL", prefect)
+    monkeypatch.setattr(profile_list, "ask_prefect", partial(ask_prefect, timeout_s=30))
     yield prefect
     with prefect_client(prefect) as client:
         for document in list_documents(prefect):

@@ -73,7 +73,7 @@ def test_a_detached_run_gives_its_id_when_its_job_is_submitted(project: HelloPro
     assert num_jobs == 1
     assert cancelled.stdout == f"run {shown['run']}: cancelled\n"
     assert num_queued() == 0
-    assert time.monotonic() - cancelled_at < 15
+    assert time.monotonic() - cancelled_at < 40
 
 
 def test_a_detached_run_that_slurm_refuses_fails_at_once(project: HelloProject) -> None:
@@ -101,11 +101,11 @@ def kill_driver(project: HelloProject, run_id: str) -> None:
 
 
 def test_a_cancel_leaves_a_job_alone_that_another_run_waits_for(project: HelloProject) -> None:
-    first = project.run("hello", "train", "-b", "lab", "seconds=25").stdout.strip()
+    first = project.run("hello", "train", "-b", "lab", "seconds=60").stdout.strip()
     kill_driver(project, first)
-    second = project.run("hello", "train", "-b", "lab", "seconds=25").stdout.strip()
+    second = project.run("hello", "train", "-b", "lab", "seconds=60").stdout.strip()
 
-    shown = project.run("hello", "train", "-r", "lab", "seconds=25", "-d").stdout
+    shown = project.run("hello", "train", "-r", "lab", "seconds=60", "-d").stdout
     cancelled = project.run("runs", "cancel", first)
     num_jobs = num_queued()
     project.run("runs", "attach", second)

@@ -107,7 +107,7 @@ def test_a_batch_run_gives_its_id_and_can_be_followed_from_anywhere(project: Hel
 
 
 def test_attach_ends_as_the_run_does(project: HelloProject) -> None:
-    run_id = start_in_background(project, "seconds=3", "code=9")
+    run_id = start_in_background(project, "seconds=10", "code=9")
 
     attached = project.run("runs", "attach", run_id)
 
@@ -124,7 +124,7 @@ def test_a_batch_run_that_fails_at_once_is_told_in_its_log(project: HelloProject
 
 
 def test_a_cancelled_run_is_gone_and_can_be_taken_up_again(project: HelloProject) -> None:
-    run_id = start_in_background(project, "seconds=5")
+    run_id = start_in_background(project, "seconds=10")
 
     cancelled = project.run("runs", "cancel", run_id)
     twice = project.run("runs", "cancel", run_id)

@@ -3,20 +3,21 @@
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 
 @contextmanager
-def cutting_relay(url: str, *, times: int) -> Iterator[str]:
-    """The URL of the way: the server's, with another port."""
+def cutting_relay(url: str, *, times: int, on_cut: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """The URL of the way: the server's, with another port; `on_cut` is called at each cut."""
     place = urlsplit(url)
     left = iter(range(times))
 
     class Relay(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             if next(left, None) is not None:
+                on_cut()
                 return
             with socket.create_connection((place.hostname, place.port)) as server:
                 back = threading.Thread(target=pump, args=(server, self.request), daemon=True)

@@ -1,4 +1,7 @@
-"""A flow that runs a small stage, slow enough to watch, and then again; all in the directory that is its argument."""
+"""A flow that runs a small stage, which waits to be watched, and then again; all in the directory that is its argument.
+
+At each of `WATCHED_STEPS` it goes on once `seen(folder, step)` exists.
+"""
 
 import sys
 from dataclasses import replace
@@ -9,13 +12,27 @@ from small_recipe import options, write_recipe
 from nemotron.flows import command
 
 NUM_STEPS, NUM_LINES = 30, 100
-BODY = f"""
+WATCHED_STEPS = (5, 12, 20)
+
+
+def seen(folder: Path, step: int) -> Path:
+    """To be touched by who has seen that step on the page."""
+    return folder / f"seen-{step}"
+
+
+def body(folder: Path) -> str:
+    """What the stage does."""
+    awaited = {step: str(seen(folder, step)) for step in WATCHED_STEPS}
+    return f"""
     from nemo_runspec.metrics_log import MetricsLog
     import time
+    awaited = {awaited}
     log = MetricsLog(total={NUM_STEPS})
     for step in range(1, {NUM_STEPS} + 1):
         print("at step", step, flush=True)
         log.log(step, {{"loss": 8 / step, "lr": 2.5e-5, "tokens_per_s": 9120.0}})
+        while step in awaited and not Path(awaited[step]).exists():
+            time.sleep(0.05)
         time.sleep(0.1)
     print("\\n".join(f"line {{number}}" for number in range({NUM_LINES})), flush=True)
 """.strip()
@@ -30,7 +47,7 @@ def main(folder: Path) -> None:
     from nemotron.tasks.stage_tasks import runner, train
 
     live_page.LOOK_EVERY_S = live_page.EVERY_S = 0.3  # type: ignore[misc]
-    stage = write_recipe(folder, body=BODY)
+    stage = write_recipe(folder, body=body(folder))
     run = shown(runner(train))
 
     @flow

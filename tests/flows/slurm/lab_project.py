@@ -1,5 +1,6 @@
 """A project directory whose stages run on the session's Slurm cluster and whose runs appear on its Prefect server."""
 
+import contextlib
 import os
 import pty
 import signal
@@ -85,7 +86,8 @@ class LabProject(Project):
         """End what the test started, with all that is in the same session."""
         for process in self.programs:
             for pid in session_members(process.pid):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait(timeout=10)
             if process.stdout is not None:
                 process.stdout.close()
@@ -103,7 +105,7 @@ class LabProject(Project):
         """Those of the test's jobs that have not ended."""
         return [job for job in self.jobs() if job.state in LIVE]
 
-    def wait_for_job(self, state: str = "RUNNING", *, timeout_s: float = 60) -> Job:
+    def wait_for_job(self, state: str = "RUNNING", *, timeout_s: float = 180) -> Job:
         """The test's one job, when it is in that state."""
         wait_until(lambda: self.states() == [state], timeout_s=timeout_s)
         return self.jobs()[0]

@@ -13,7 +13,7 @@ from lab_project import LabProject, Terminal
 
 logger = logging.getLogger(__name__)
 
-GONE_WITHIN_S = 15.0
+GONE_WITHIN_S = 30.0  # 15 where nothing else runs: docs/operations.md
 CTRL_C = "\x03"
 Cancel = Callable[[LabProject, str], None]
 ORCHESTRATORS = {
@@ -154,27 +154,29 @@ def test_a_cancel_of_a_deployed_run_ends_its_job(
     wait_until(lambda: lab.task_states(flow_run).get("pretrain") == "Cancelled", timeout_s=30)
 
 
+def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+    """Return when it has printed that."""
+    output = process.stdout
+    assert output is not None
+    wait_until(lambda: text in output.readline(), timeout_s=180)
+
+
 def test_a_job_outlives_its_orchestrators(lab: LabProject) -> None:
-    """SIGTERM, then the same command, then SIGKILL, then --attach: one job does it all."""
-    first = lab.start(*lab.arguments(steps=80))
+    """SIGTERM, then the same command, then SIGKILL, then --attach: all follow one job."""
+    first = lab.start(*lab.arguments())
     job = lab.wait_for_job()
     first.terminate()
     said, _ = first.communicate(timeout=30)
     assert first.returncode == -signal.SIGTERM
     assert_readable(said)
-    second = lab.start(*lab.arguments(steps=80))
-    output = second.stdout
-    assert output is not None
-    wait_until(lambda: f"pretrain: attached to {job.name}" in output.readline(), timeout_s=30)
+    second = lab.start(*lab.arguments())
+    wait_for_line(second, f"pretrain: attached to {job.name}")
     second.kill()
     second.communicate(timeout=30)
     assert lab.states() == ["RUNNING"]
-
-    done = lab.run("--attach", lab.newest_run())
-
-    assert done.returncode == 0, done.stderr
-    assert f"pretrain: attached to {job.name}" in done.stderr
-    assert [found.job_id for found in lab.jobs()] == [job.job_id]
+    third = lab.start("--attach", lab.newest_run())
+    wait_for_line(third, f"pretrain: attached to {job.name}")
+    assert [(found.job_id, found.state) for found in lab.jobs()] == [(job.job_id, "RUNNING")]
 
 
 @pytest.mark.slow
@@ -241,7 +243,7 @@ def test_who_stops_following_leaves_the_run_alone(lab: LabProject) -> None:
     lab.wait_for_job()
     run_id = lab.newest_run()
     follower = lab.start("--attach", run_id)
-    wait_until(lambda: "RUNNING" in (follower.stdout.readline() if follower.stdout else ""), timeout_s=30)
+    wait_for_line(follower, "RUNNING")
     interrupt(follower, signal.SIGINT)
     output, _ = follower.communicate(timeout=60)
     assert follower.returncode == 130
@@ -278,7 +280,7 @@ def test_ctrl_c_on_a_terminal_offers_to_detach(lab: LabProject) -> None:
     assert lab.is_driven(run_id)
     assert [(found.job_id, found.state) for found in lab.jobs()] == [(job.job_id, "RUNNING")]
     log = lab.folder / ".nemotron" / "runs" / f"{run_id}.log"
-    wait_until(lambda: "attached to" in log.read_text(), timeout_s=30)
+    wait_until(lambda: "attached to" in log.read_text(), timeout_s=180)
 
 
 def test_a_second_ctrl_c_ends_the_job(lab: LabProject) -> None:
