@@ -193,8 +193,7 @@ def main() -> None:
     args = parser.parse_args()
     table = Table("figure", "measured", "reach", title=f"jobs on Slurm; load before: {os.getloadavg()[0]:.1f}")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    settings = {"SLURM_CPUS": "300", "SLURM_BASE_PORT": str(16800 + 40 * (os.getpid() % 200))}
-    with tempfile.TemporaryDirectory() as work, Cluster.running(folder, **settings) as cluster:
+    with tempfile.TemporaryDirectory() as work, Cluster.running(folder, SLURM_CPUS="300") as cluster:
         os.environ.update(cluster.env)
         stop_sampling(cluster)
         ours, bare = time_submits(Path(work))

@@ -174,15 +174,15 @@ def check_saveable(name: str, *, url: str, overwrite: bool) -> None:
 
 
 @contextmanager
-def prefect_client(url: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Iterator[SyncPrefectClient]:
-    """A client of the server at `url` that waits seconds, not minutes; within the block Prefect itself uses it too.
+def prefect_client(url: str, *, timeout_s: float | None = None) -> Iterator[SyncPrefectClient]:
+    """A client of the server at `url` that waits `ANSWER_TIMEOUT_S`, not minutes; in the block Prefect uses it too.
 
     Raises:
         RequirementError: no answer, or not that of a Prefect server, with the reason.
     """
     settings = {
         PREFECT_API_URL: url,
-        PREFECT_API_REQUEST_TIMEOUT: timeout_s,
+        PREFECT_API_REQUEST_TIMEOUT: ANSWER_TIMEOUT_S if timeout_s is None else timeout_s,
         PREFECT_CLIENT_MAX_RETRIES: RETRIES,
     }
     try:

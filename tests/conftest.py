@@ -1,6 +1,5 @@
 """What all tests share: one real Slurm cluster a session, started by the first test that asks for it."""
 
-import os
 import signal
 import tempfile
 import uuid
@@ -16,10 +15,9 @@ from s3_server import S3Server, running_s3_server
 def slurm_cluster() -> Iterator[Cluster]:
     """Four nodes on this machine, with accounting: slurmctld, slurmd, slurmdbd and MariaDB, without systemd."""
     require_programs()
-    port = str(16800 + 40 * (os.getpid() % 200))  # two test sessions on one machine must not meet
     cgroup = "1" if Path("/sys/fs/cgroup/memory").is_dir() else "0"  # then memory limits hold
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # munge wants parents that all may enter, unlike pytest's own
-    with Cluster.running(folder, SLURM_BASE_PORT=port, SLURM_CGROUP=cgroup) as cluster:
+    with Cluster.running(folder, SLURM_CGROUP=cgroup) as cluster:
         yield cluster
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow_runs import state, task_runs
-from team_server import TeamServer, nemotron
+from flow_runs import task_runs
+from team_server import TeamServer, nemotron, wait_until
 
 WORKER = "deployer"
 
@@ -26,17 +26,6 @@ class Deployed:
         made = self.team.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})
         return str(made["id"])
 
-    def retry(self, run: str) -> None:
-        """As the UI's button does it."""
-        self.team.ask(f"flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}})
-
-    def is_retried(self, run: str) -> bool:
-        """Whether it runs again; Prefect says Crashed a second time after its hooks, and undoes an early retry."""
-        said = state(self.team, run)
-        if said == "CRASHED":
-            self.retry(run)
-        return said in ("RUNNING", "COMPLETED")
-
     def answer(self, run: str, **form: Any) -> None:
         """Fill in the form of a paused run, as in the UI."""
         assert self.team.ask(f"flow_runs/{run}/resume", {"run_input": form})["status"] == "ACCEPT"
@@ -47,6 +36,14 @@ class Deployed:
     def tasks(self, run: str) -> list[tuple[str, str]]:
         """Stages and the names of their states, in the order in which they began."""
         return [(task["name"], task["state_name"]) for task in task_runs(self.team, run)]
+
+    def num_runs(self, name: str) -> int:
+        """How many the deployment of that name has, of all flows."""
+        return int(self.team.ask("flow_runs/count", {"deployments": {"name": {"any_": [name]}}}))
+
+    def wait_for_tasks(self, run: str, *wanted: tuple[str, str]) -> None:
+        """Until the last ones are these; the end of a task is told as an event, after that of its run."""
+        wait_until(lambda: self.tasks(run)[-len(wanted) :] == [*wanted])
 
     def work_dirs(self, stage: str) -> list[Path]:
         return sorted((self.project / ".nemotron" / "work").glob(f"{stage}-*"))

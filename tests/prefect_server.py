@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -30,14 +30,27 @@ def ask(url: str, route: str, content: Any = None, *, method: str | None = None,
     body = None if content is None else json.dumps(content).encode()
     headers = {"Content-Type": "application/json", "Authorization": authorization}
     request = Request(f"{url}/{route}", data=body, headers=headers, method=method)
-    pauses_s = iter((1, 2, 4, 8))  # as Prefect's clients do
+    pauses_s = iter((1, 2, 4, 8, 8, 8))  # as Prefect's clients do
     while True:
         try:
             with urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read() or "null")
-        except (HTTPError, ConnectionResetError) as error:  # not a refused connection: nobody is there
+        except (URLError, ConnectionResetError) as error:
             pause_s = next(pauses_s, 0)
-            is_busy = not isinstance(error, HTTPError) or error.code == HTTPStatus.SERVICE_UNAVAILABLE
-            if not is_busy or not pause_s:
+            if not pause_s or not (is_busy(error) or (is_question(route, content) and is_cut(error))):
                 raise
             time.sleep(pause_s)
+
+
+def is_busy(error: Exception) -> bool:
+    return isinstance(error, HTTPError) and error.code == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def is_question(route: str, content: Any) -> bool:
+    """Whether asking twice changes nothing."""
+    return content is None or route.endswith(("/filter", "/count"))
+
+
+def is_cut(error: Exception) -> bool:
+    """A connection that ended meanwhile; where it is refused nobody is there."""
+    return isinstance(getattr(error, "reason", error), ConnectionResetError)

@@ -56,8 +56,7 @@ class TeamServer:
 
     def kill(self, program: str, signum: signal.Signals = signal.SIGKILL) -> None:
         """Send the signal to the program."""
-        wait_until(lambda: self.pid(program))
-        os.kill(self.pid(program), signum)
+        kill_program(self.dir, program, signum)
 
     def nemotron(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run `nemotron server WORDS` for this server's directory."""
@@ -124,6 +123,12 @@ def program_pid(folder: Path, program: str) -> int:
             if found["name"] == program:
                 return found["pid"] or 0
     return 0
+
+
+def kill_program(folder: Path, program: str, signum: signal.Signals = signal.SIGKILL) -> None:
+    """Send the signal to the program, as soon as there is one."""
+    wait_until(lambda: program_pid(folder, program))
+    os.kill(program_pid(folder, program), signum)
 
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:

@@ -14,9 +14,11 @@ def block_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def server(block_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The server as the configured one, without blocks of profiles before and after the test."""
+    """The server as the configured one, without blocks of profiles before and after the test; it may be busy."""
+    from nemotron.blocks import env_profile
     from nemotron.blocks.env_profile import list_documents, prefect_client
 
+    monkeypatch.setattr(env_profile, "ANSWER_TIMEOUT_S", 30.0)
     monkeypatch.setenv("PREFECT_API_URL", block_server)
     monkeypatch.chdir(tmp_path)
     yield block_server

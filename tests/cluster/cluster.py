@@ -1,9 +1,11 @@
 """A real Slurm cluster on this machine, for tests: start it, hurt it, count what is asked of it."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "sbatch")
+NUM_CLUSTERS = 200
 SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin"
 
 
@@ -23,6 +26,21 @@ def require_programs() -> None:
         pytest.skip("a Slurm cluster of one's own needs root")
     missing = [name for name in PROGRAMS if shutil.which(name, path=SYSTEM_PATH) is None]
     assert not missing, f"Slurm tests need {', '.join(missing)}: run ./test as root on Debian, see CONTRIBUTING.md"
+
+
+@contextmanager
+def base_port() -> Iterator[int]:
+    """The first of 40 ports that no other cluster on this machine takes during the block."""
+    for offset in range(NUM_CLUSTERS):
+        slot = (os.getpid() + offset) % NUM_CLUSTERS
+        with open(Path(tempfile.gettempdir(), f"slurm-ports-{slot}.lock"), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield 16800 + 40 * slot
+            return
+    raise AssertionError(f"{NUM_CLUSTERS} clusters run on this machine")
 
 
 @dataclass(kw_only=True)
@@ -37,12 +55,13 @@ class Cluster:
     def running(cls, folder: Path, **settings: str) -> Iterator["Cluster"]:
         """The cluster for the block; settings as slurm_up.sh explains them."""
         folder.chmod(0o755)
-        cluster = cls(folder=folder, settings=settings)
-        cluster.up()
-        try:
-            yield cluster
-        finally:
-            subprocess.run([HERE / "slurm_down.sh", folder, "--purge"], check=True, capture_output=True)
+        with base_port() as port:
+            cluster = cls(folder=folder, settings={"SLURM_BASE_PORT": str(port), **settings})
+            cluster.up()
+            try:
+                yield cluster
+            finally:
+                subprocess.run([HERE / "slurm_down.sh", folder, "--purge"], check=True, capture_output=True)
 
     @property
     def env(self) -> dict[str, str]:
@@ -61,9 +80,13 @@ class Cluster:
 
     def ask(self, *command: str) -> str:
         """What one of Slurm's programs prints."""
-        done = subprocess.run(
-            command, env={**os.environ, **self.env}, capture_output=True, text=True, check=True, timeout=60
-        )
+        num_tries = 3 if command[0] in ("squeue", "sacct") else 1  # a busy slurmctld says that it timed out
+        for left in reversed(range(num_tries)):
+            done = subprocess.run(
+                command, env={**os.environ, **self.env}, capture_output=True, text=True, check=not left, timeout=60
+            )
+            if done.returncode == 0:
+                break
         return done.stdout.strip()
 
     def jobs(self, *, name: str = "") -> list[str]:

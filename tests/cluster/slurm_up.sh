@@ -187,7 +187,7 @@ if [ "$ACCT" = 1 ]; then
         --innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 \
         --innodb-lock-wait-timeout=900 --performance-schema=off --skip-log-bin \
         > "$DIR/log/mysql.log" 2>&1 < /dev/null &
-    wait_for 30 $SQL -e 'select 1' || die "mariadbd did not start, see $DIR/log/mysql.log"
+    wait_for 90 $SQL -e 'select 1' || die "mariadbd did not start, see $DIR/log/mysql.log"
     $SQL -e "create database if not exists slurm_acct;
              create user if not exists slurm@127.0.0.1 identified by 'slurm';
              create user if not exists slurm@localhost identified by 'slurm';
@@ -195,7 +195,7 @@ if [ "$ACCT" = 1 ]; then
   fi
   # slurmdbd reads slurmdbd.conf from the directory of SLURM_CONF
   alive slurmdbd "$DIR/run/slurmdbd.pid" || slurmdbd
-  wait_for 30 sacctmgr -n list cluster || die "slurmdbd did not start, see $DIR/log/slurmdbd.log"
+  wait_for 90 sacctmgr -n list cluster || die "slurmdbd did not start, see $DIR/log/slurmdbd.log"
   # the cluster must be known before slurmctld asks for its TRES
   sacctmgr -n list cluster format=cluster | grep -qw lab || {
     sacctmgr -i add cluster lab >/dev/null
@@ -205,7 +205,7 @@ if [ "$ACCT" = 1 ]; then
 fi
 
 alive slurmctld "$DIR/run/slurmctld.pid" || slurmctld -f "$SLURM_CONF"
-wait_for 20 scontrol ping || die "slurmctld did not start, see $DIR/log/slurmctld.log"
+wait_for 60 scontrol ping || die "slurmctld did not start, see $DIR/log/slurmctld.log"
 for ((i = 1; i <= N; i++)); do
   mkdir -p "$DIR/spool/node$i"
   alive slurmd "$DIR/run/slurmd-node$i.pid" || slurmd -N "node$i" -f "$SLURM_CONF"
@@ -215,6 +215,6 @@ done
 all_up() { [ "$(sinfo -h -N -p main -o '%t' | grep -cxE 'idle|mix|alloc|comp')" = "$N" ]; }
 if ! wait_for 8 all_up; then      # e.g. nodes left drained or down by an earlier test
   scontrol update nodename="node[1-$N]" state=resume 2>/dev/null || true
-  wait_for 10 all_up || { sinfo -R >&2; die "nodes are not up, see $DIR/log"; }
+  wait_for 30 all_up || { sinfo -R >&2; die "nodes are not up, see $DIR/log"; }
 fi
 echo "slurm is up: . $DIR/env.sh"

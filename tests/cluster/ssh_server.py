@@ -129,7 +129,8 @@ class SshServer:
         assert self.process is not None
         server = self.process.pid
         for pid in [server, *(child for child in descendants(server) if name_of(child) == "sshd")]:
-            os.kill(pid, signum)
+            with contextlib.suppress(ProcessLookupError):  # a connection that has just ended
+                os.kill(pid, signum)
 
     def num_logins(self) -> int:
         """Of all its lives."""

@@ -1,14 +1,12 @@
 """`nemotron worker`: it starts flow runs, and they outlive it."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 from flow_runs import deploy, start, state, wait_for_state
-from team_server import TeamServer, nemotron, program_pid, wait_until
+from team_server import TeamServer, kill_program, nemotron, program_pid, wait_until
 
 NAME, POOL = "tester", "trivial"
 VARIABLES = {
@@ -80,7 +78,7 @@ def test_a_killed_worker_costs_nothing(team: TeamServer, worker: Path, tmp_path:
     long = start(team, deploy(team, "wait_for", pool=POOL), {"path": str(go_on), "begun": str(begun)})
     wait_until(begun.exists, timeout_s=120)
 
-    os.kill(program_pid(worker, "worker"), signal.SIGKILL)
+    kill_program(worker, "worker")
 
     next_one = start(team, deploy(team, "note", pool=POOL), {"path": str(second)})
     wait_for_state(team, next_one, "COMPLETED")
@@ -94,6 +92,7 @@ def test_a_killed_worker_costs_nothing(team: TeamServer, worker: Path, tmp_path:
 def test_a_stopped_worker_leaves_its_flow_runs_running_and_names_them(
     team: TeamServer, run: Run, worker: Path, tmp_path: Path
 ) -> None:
+    wait_until(lambda: "flow runs: 0\n" in run("status").stdout)  # of earlier tests
     go_on, begun = tmp_path / "go-on", tmp_path / "begun"
     flow_run = start(team, deploy(team, "wait_for", pool=POOL), {"path": str(go_on), "begun": str(begun)})
     wait_until(begun.exists, timeout_s=120)

@@ -1,7 +1,8 @@
 """The pure parts of the launcher: what a node makes of its environment, commands, ports, addresses, waiting."""
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -182,12 +183,20 @@ def test_the_object_store_is_small_where_memory_is() -> None:
 
 def greet(link: HeadLink, *, token: str = "secret") -> socket.socket:
     """Node 1 as seen from the head; both ends are in one thread here."""
-    connection = socket.create_connection((link.ip, link.port))
-    link.check()
+    connection = socket.create_connection((link.ip, link.port), timeout=30)
+    check_until(link, lambda: link.guests)
     nonce = connection.makefile("rb").readline().strip()
     connection.sendall(f"1 {prove(token, nonce, 1)}\n".encode())
-    link.check()
+    check_until(link, lambda: link.nodes() or not link.guests)
     return connection
+
+
+def check_until(link: HeadLink, condition: Callable[[], object]) -> None:
+    """What was sent may take a moment to be there."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        link.check()
 
 
 def test_a_node_that_has_the_token_is_let_in(link: HeadLink) -> None:
@@ -203,14 +212,14 @@ def test_a_stranger_is_not(link: HeadLink) -> None:
 def test_a_node_that_goes_away_is_lost(link: HeadLink) -> None:
     greet(link).close()
     with pytest.raises(LaunchError, match="node 1 was lost"):
-        link.check()
+        check_until(link, lambda: False)
 
 
 def test_a_node_that_leaves_with_a_reason_is_told_by_it(link: HeadLink) -> None:
     with greet(link) as node:
         node.sendall(b"Ray ended with code 1\n")
         with pytest.raises(LaunchError, match="node 1: Ray ended with code 1"):
-            link.check()
+            check_until(link, lambda: False)
 
 
 def test_a_node_that_finds_no_head_says_where_it_looked() -> None:

@@ -64,7 +64,7 @@ class Job:
                 "SLURM_CPUS_ON_NODE": "2",
                 "SLURM_MEM_PER_NODE": "1500",
                 "NEMOTRON_JOB_DIR": str(self.folder),
-                "NEMOTRON_RENDEZVOUS_TIMEOUT_S": "60",
+                "NEMOTRON_RENDEZVOUS_TIMEOUT_S": "180",
             }
             command = [sys.executable, "-m", "nemo_runspec.launch", launcher, "--", sys.executable]
             words = [*command, str(self.folder / "script.py"), str(self.folder), *args]
@@ -73,13 +73,13 @@ class Job:
 
     def codes(self) -> list[int]:
         """The exit codes, node by node."""
-        return [launcher.wait(timeout=60) for launcher in self.launchers]
+        return [launcher.wait(timeout=180) for launcher in self.launchers]
 
     def output(self, node: int) -> str:
         return (self.folder / f"out-{node}").read_text()
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not ready():
             assert time.monotonic() < deadline, self.output(0)
             time.sleep(0.05)
@@ -114,7 +114,7 @@ def test_torchrun_joins_the_nodes_and_ends_with_the_scripts_own_code(job: Job) -
 
 
 def test_ray_spans_the_nodes_and_ends_with_the_drivers_code_and_nothing_left(job: Job) -> None:
-    job.start("ray", RAY_SCRIPT, "0.5")
+    job.start("ray", RAY_SCRIPT, "3")
     job.wait_for((job.folder / "nodes").exists)
     processes = job.below()
     assert job.codes() == [5, 0], job.output(0) + job.output(1)

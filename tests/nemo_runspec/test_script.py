@@ -153,11 +153,11 @@ def test_a_worker_of_torchrun_ends_when_torchrun_is_killed(tmp_path: Path) -> No
     script.write_text(BODY.format(body=body))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = subprocess.Popen([*launcher, str(script), "--config", str(tmp_path / "c.yaml")])
-    wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+    wait_for(lambda: len([path for path in tmp_path.glob("pid-*") if path.read_text()]) == 2)
     process.kill()
     process.wait(timeout=20)
     pids = [int(path.read_text()) for path in tmp_path.glob("pid-*")]
-    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids))
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
 
 
 def wait_for(ready: Callable[[], bool], timeout_s: float = 30) -> None:

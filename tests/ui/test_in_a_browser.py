@@ -45,7 +45,7 @@ def by_position(schema: dict[str, dict[str, int]]) -> list[str]:
 
 
 def test_the_form_refuses_a_bad_value_beside_its_field_and_there_is_no_run(deployed: Deployed, ui: PrefectUi) -> None:
-    before = deployed.team.ask("flow_runs/count", {})
+    before = deployed.num_runs("full")
     ui.open_form("nano3/full")
     overrides = ui.field("Overrides", of=ui.field("sft"))
     ui.add_items(overrides, "train.train_iters 5")
@@ -54,7 +54,7 @@ def test_the_form_refuses_a_bad_value_beside_its_field_and_there_is_no_run(deplo
     expect(overrides.get_by_text("'train.train_iters 5' does not match")).to_be_visible()
     expect(ui.page.get_by_text("Validation failed for field 'sft.overrides[0]'")).to_be_visible()
     ui.picture("form-2-bad-value-refused", of=overrides)
-    assert deployed.team.ask("flow_runs/count", {}) == before
+    assert deployed.num_runs("full") == before
 
 
 def test_a_run_that_is_started_by_the_form_is_watched_to_its_end(deployed: Deployed, ui: PrefectUi) -> None:
@@ -124,7 +124,7 @@ def test_a_failed_run_goes_on_by_the_retry_button_once_its_cause_is_gone(
 
     expect(ui.tab("Task Runs")).to_contain_text("data_prep_pretrain\nCached", use_inner_text=True)
     ui.picture("retry-4-first-stage-is-cached")
-    assert deployed.tasks(run)[2:] == [("data_prep_pretrain", "Cached"), ("data_prep_sft", "Completed")]
+    deployed.wait_for_tasks(run, ("data_prep_pretrain", "Cached"), ("data_prep_sft", "Completed"))
 
 
 @pytest.fixture

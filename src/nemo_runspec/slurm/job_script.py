@@ -24,6 +24,7 @@ HEARTBEAT_S = 15
 
 # sbatch(1) --signal: USR1 goes to this shell alone; it is not passed on, because torchrun and Ray would die of it.
 _BODY = """\
+trap : USR1
 set +x
 cd {folder} || exit 1
 ln -sT -- "$SLURM_JOB_ID" claim 2>/dev/null

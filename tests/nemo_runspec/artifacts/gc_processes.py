@@ -14,6 +14,7 @@ from store_publisher import Publisher
 
 from nemo_runspec.artifacts import ArtifactRef, ArtifactStore
 from nemo_runspec.artifacts.gc import collect_garbage, find_garbage
+from nemo_runspec.artifacts.gc_lock import hold_shared
 
 DURATION_S = 5.0
 NUM_GIVEN_UP = 3
@@ -111,7 +112,8 @@ def of_now() -> int:
 
 def give_up(store: ArtifactStore, ref: ArtifactRef) -> None:
     """Remove all versions of the name, as somebody would by hand."""
-    shutil.rmtree(store.path / "artifacts" / ref.name)
+    with hold_shared(store.path):  # not while a collector looks at them
+        shutil.rmtree(store.path / "artifacts" / ref.name)
 
 
 def seconds(duration_s: float) -> Iterator[int]:

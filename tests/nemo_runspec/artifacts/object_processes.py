@@ -29,12 +29,12 @@ from nemo_runspec.artifacts.object_leases import LeaseTimes
 from nemo_runspec.errors import StoreError
 
 NUM_PUBLISHERS = 4
-STALE_S = 3.0
+STALE_S = 10.0
 
 
 def kill_publishers(location: str, folder: Path, num_kills: float) -> dict[str, int]:
     """Kill one of several publishers again and again while somebody reads; what counts is what each was told."""
-    stop = folder / "stop"
+    stop, has_read = folder / "stop", folder / "has-read"
     reader = fork(lambda: read_until(stop, location, folder))
     publishers = [fork(lambda: publish_on(location, folder)) for _ in range(NUM_PUBLISHERS)]
     for _ in range(int(num_kills)):
@@ -46,6 +46,8 @@ def kill_publishers(location: str, folder: Path, num_kills: float) -> dict[str, 
         publishers[position] = fork(lambda: publish_on(location, folder))
     for publisher in publishers:
         kill(publisher)
+    while not has_read.exists():
+        time.sleep(0.05)
     stop.touch()
     assert join(reader)
     counts: dict[str, int] = in_fork(folder, lambda: check_told(location, folder))
@@ -77,6 +79,7 @@ def read_until(stop: Path, location: str, folder: Path) -> None:
             ref = store.read_record("data", version).ref
             store.verify(ref)
             reads += 1
+            (folder / "has-read").touch()
     (folder / "reads").write_text(str(reads))
 
 

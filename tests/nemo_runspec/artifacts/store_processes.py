@@ -85,14 +85,16 @@ def kill_at_random(root: Path, duration_s: float) -> dict[str, int]:
     reader = fork(partial(read_newest, root, stop))
     publishers = [fork(partial(publish_on, root, acknowledged / str(slot))) for slot in range(NUM_KILLED)]
     choice, deadline, num_kills = random.Random(0), time.monotonic() + duration_s, 0
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or (num_kills < 10 and time.monotonic() < deadline + 60):
         time.sleep(choice.uniform(0.001, 0.05))
         slot = choice.randrange(NUM_KILLED)
         kill(publishers[slot])
         num_kills += 1
         publishers[slot] = fork(partial(publish_on, root, acknowledged / str(slot)))
+    wait_for(lambda: next(read_acknowledged(acknowledged), None))
     for publisher in publishers:
         kill(publisher)
+    wait_for((root.parent / "has-read").exists)
     stop.touch()
     _, status = os.waitpid(reader, 0)
     assert status == 0
@@ -111,6 +113,13 @@ def kill_at_random(root: Path, duration_s: float) -> dict[str, int]:
         "reads": int((root.parent / "reads").read_text()),
         "collected": len(collected),
     }
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def publish_on(root: Path, acknowledged: Path) -> None:
@@ -148,6 +157,7 @@ def read_newest(root: Path, stop: Path) -> None:
             store.verify(ref)
             assert int(ref.version[1:]) >= newest
             newest = int(ref.version[1:])
+            (root.parent / "has-read").touch()
 
 
 def publish(store: ArtifactStore, *, text: str) -> ArtifactRef:

@@ -65,9 +65,9 @@ def test_all_versions_published_while_garbage_is_collected_are_whole(
 def test_a_publisher_that_was_stopped_while_its_contents_were_collected_publishes_nothing(
     store: ArtifactStore, tmp_path: Path
 ) -> None:
-    answer = run_processes("stop", store.location, tmp_path, 4.0)
+    answer = run_processes("stop", store.location, tmp_path, 11.0)
     assert answer["deleted"] > 0
-    assert "taken for dead after 3 s" in (tmp_path / "error").read_text()
+    assert "taken for dead after 10 s" in (tmp_path / "error").read_text()
     assert store.version_names("data") == []
 
 

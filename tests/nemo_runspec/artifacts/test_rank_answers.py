@@ -158,14 +158,20 @@ def test_a_rank_0_that_never_comes_is_told(start: Start) -> None:
     assert "NEMOTRON_RANK_TIMEOUT_S = 1); see its log, and whether all nodes share that directory" in error
 
 
-def test_a_rank_0_that_works_longer_than_the_limit_is_waited_for(start: Start) -> None:
-    ranks = [start(rank, body="time.sleep(2.5)", NEMOTRON_RANK_TIMEOUT_S="1") for rank in (0, 1)]
+def start_two_once_begun(start: Start, folder: Path, *, body: str, timeout_s: int) -> list[subprocess.Popen[str]]:
+    """Rank 0, and rank 1 as soon as that is at its work."""
+    first = start(0, body=body, NEMOTRON_RANK_TIMEOUT_S=str(timeout_s))
+    wait_for(folder / "begun")
+    return [first, start(1, body=body, NEMOTRON_RANK_TIMEOUT_S=str(timeout_s))]
+
+
+def test_a_rank_0_that_works_longer_than_the_limit_is_waited_for(start: Start, tmp_path: Path) -> None:
+    ranks = start_two_once_begun(start, tmp_path, body="time.sleep(8)", timeout_s=3)
     assert end(ranks) == [(0, "")] * 2
 
 
 def test_a_rank_0_that_was_killed_at_work_is_told(start: Start, tmp_path: Path) -> None:
-    rank_0, rank_1 = (start(rank, body="time.sleep(60)", NEMOTRON_RANK_TIMEOUT_S="2") for rank in (0, 1))
-    wait_for(tmp_path / "begun")
+    rank_0, rank_1 = start_two_once_begun(start, tmp_path, body="time.sleep(60)", timeout_s=3)
     time.sleep(1)
     rank_0.kill()
     ((code, error),) = end([rank_1])

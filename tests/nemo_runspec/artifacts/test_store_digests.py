@@ -50,13 +50,13 @@ def sha256_store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "store")
 
 
-def test_a_referenced_checkpoint_of_50_gb_takes_less_than_a_second_and_a_megabyte(
+def test_a_referenced_checkpoint_of_50_gb_takes_seconds_and_less_than_a_megabyte(
     store: ArtifactStore, tmp_path: Path
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "iter_0000100", *[5 * 10**9] * 10)
     start = time.monotonic()
     refer_to(store, checkpoint)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5  # 0.1 where nothing else writes; to read it takes a minute
     assert disk_bytes(tmp_path) < 10**6
 
 

@@ -35,6 +35,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     process = stage.start(last=100_000, pause_s=0.05)
     seen = wait_for(stage.steps)
     noted = read_wandb_run(stage.metrics)
+    wait_for(lambda: len(read_metrics(stage.metrics)) > len(seen))
     process.kill()
     process.communicate()
     stage.wait_until_sent()
@@ -115,7 +116,7 @@ def test_a_sync_right_after_the_training_waits_for_the_follower(stage: Stage) ->
 
 
 def test_what_a_killed_follower_left_out_is_sent_later(stage: Stage) -> None:
-    training = stage.start(last=40, pause_s=0.05)
+    training = stage.start(last=40, pause_s=0.2)
     stage.follower().kill()
     training.communicate()
     stage.replay()
@@ -124,7 +125,7 @@ def test_what_a_killed_follower_left_out_is_sent_later(stage: Stage) -> None:
 
 
 def test_a_signal_to_all_of_the_job_costs_no_rows(stage: Stage) -> None:
-    training = stage.start(last=60, pause_s=0.05)
+    training = stage.start(last=60, pause_s=0.2)
     follower = stage.follower()
     (client,) = follower.children()
     follower.terminate()

@@ -7,14 +7,13 @@ import signal
 import socket
 import stat
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cluster.ssh_server import SshServer, connections, free_port, short_folder, wait_for
+from cluster.ssh_server import SshServer, connections, short_folder, wait_for
 
 from nemo_runspec.errors import ConfigError, SlurmUnreachable
 from nemo_runspec.slurm import hosts
@@ -175,11 +174,11 @@ def test_a_host_that_is_down_is_told_at_once(server: SshServer) -> None:
 
 
 def test_a_host_that_does_not_answer_is_told_within_the_timeout(server: SshServer) -> None:
-    with socket.create_server(("127.0.0.1", free_port())) as silent:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         host = server.host("127.0.0.1", port=silent.getsockname()[1], connect_timeout_s=1)
         begun = time.monotonic()
         assert refusal(host).startswith("ssh 127.0.0.1: ")
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 12
 
 
 def test_a_host_whose_name_is_unknown_is_told(server: SshServer) -> None:
@@ -230,11 +229,13 @@ def test_a_killed_connection_leaves_a_socket_that_does_not_matter(server: SshSer
 def test_a_command_that_is_cut_off_has_no_result(server: SshServer) -> None:
     host = server.host()
     run(host, "true")
-    cut = threading.Timer(0.5, server.stop)
-    cut.start()
-    with pytest.raises(SlurmUnreachable, match=r"^ssh login: the connection was lost"):
-        host.run(["sh", "-c", "echo 42; sleep 3"], timeout_s=20)
-    cut.join()
+    begun = server.folder / "begun"
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(host.run, ["sh", "-c", f"echo 42; touch {begun}; sleep 3"], timeout_s=20)
+        wait_for(begun.exists)
+        server.stop()
+        with pytest.raises(SlurmUnreachable, match=r"^ssh login: the connection was lost"):
+            running.result()
 
 
 def test_a_network_that_hangs_is_a_timeout_and_goes_on_afterwards(server: SshServer) -> None:
@@ -250,9 +251,9 @@ def test_a_network_that_hangs_is_a_timeout_and_goes_on_afterwards(server: SshSer
 def test_close_ends_the_connection_after_the_commands_on_it(server: SshServer) -> None:
     host = server.host()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(run, host, "sh", "-c", "echo begun >&2; sleep 1; echo done")
-        wait_for(host.socket_path.exists)
-        time.sleep(0.3)
+        begun = server.folder / "begun"
+        running = pool.submit(run, host, "sh", "-c", f"touch {begun}; sleep 1; echo done")
+        wait_for(begun.exists)
         host.close()
         assert running.result() == (0, "done\n")
     wait_for(lambda: not connections(server.folder))
