@@ -104,8 +104,10 @@ def test_rows_that_the_server_refused_are_sent_again(stage: Stage) -> None:
 
 def test_a_replay_that_was_killed_goes_on_where_the_server_is(stage: Stage) -> None:
     write(stage, steps(*range(1, 3_001), total=3_000, loss=1.0))
-    with pytest.raises(MirrorError, match=r"was not sent to W&B server http.* within 1\.2 s; wait, then run"):
-        stage.replay(timeout_s=1.2)
+    stage.server.fault(path="/files/", skip=1, delay_s=600.0, times=1_000_000)
+    with pytest.raises(MirrorError, match=r"was not sent to W&B server http.* within 6 s; wait, then run"):
+        stage.replay(timeout_s=6)
+    stage.server.clear_faults()
     stage.replay()
     assert stage.steps() == list(range(1, 3_001))
 

@@ -24,7 +24,7 @@ GIVES_UP_SOON = """
 import nemo_runspec.metrics_log
 from nemo_runspec.mirror.follower import launch
 from nemo_runspec.mirror.target import WandbTarget
-nemo_runspec.metrics_log.start_follower = lambda path: launch(path, WandbTarget.from_environment(), "--limit", "1")
+nemo_runspec.metrics_log.start_follower = lambda path: launch(path, WandbTarget.from_environment(), "--limit", "5")
 """
 
 
@@ -40,8 +40,8 @@ def test_a_training_neither_waits_for_a_server_that_hangs_nor_imports_its_client
 def test_a_follower_of_a_server_that_hangs_gives_up(stage: Stage) -> None:
     stage.server.fault(path="/", delay_s=600.0, times=1_000_000)
     stage.train(last=5, head=GIVES_UP_SOON)
-    wait_for(lambda: not stage.followers(), timeout_s=15.0)
-    assert "gave up 1 s after the end" in stage.metrics.with_name("metrics.jsonl.wandb.log").read_text()
+    wait_for(lambda: not stage.followers(), timeout_s=60.0)
+    assert "gave up 5 s after the end" in stage.metrics.with_name("metrics.jsonl.wandb.log").read_text()
     assert list(stage.scratch.iterdir()) == []
 
 
