@@ -13,7 +13,7 @@ from lab_project import LabProject, Terminal
 
 logger = logging.getLogger(__name__)
 
-GONE_WITHIN_S = 30.0  # 15 where nothing else runs: docs/operations.md
+GONE_WITHIN_S = 15.0
 CTRL_C = "\x03"
 Cancel = Callable[[LabProject, str], None]
 ORCHESTRATORS = {
