@@ -25,7 +25,7 @@ from nemotron.flows.markdown_text import escape, fenced, link, picture, table
 from nemotron.flows.run_facts import log_commands, wandb_run_url
 from nemotron.flows.ui_page import UiPage
 from nemotron.tasks.flow_cancellation import flow_cancellation
-from nemotron.tasks.interrupts import Detached, ignoring_sigterm
+from nemotron.tasks.interrupts import Detached, ignoring_sigterm, run_cancelled
 from nemotron.tasks.job_index import stages_folder
 from nemotron.tasks.live_metrics import LiveMetrics
 from nemotron.tasks.progress import describe, show_number
@@ -51,7 +51,6 @@ def live_page(page: UiPage | None, stage: str, options: StageOptions) -> Iterato
     # Prefect's settings, and whose log this is, are in the context.
     thread = threading.Thread(target=copy_context().run, args=(live.follow, stop), name="live-page", daemon=True)
     thread.start()
-    is_cancelled = flow_cancellation()
 
     def end_thread() -> None:
         stop.set()
@@ -62,9 +61,9 @@ def live_page(page: UiPage | None, stage: str, options: StageOptions) -> Iterato
     except BaseException as error:
         with ignoring_sigterm():
             end_thread()
-            is_told = isinstance(error, Exception | KeyboardInterrupt)
-            by_cancel = not is_told and is_cancelled(now=True)  # SIGTERM, between the stage's own end and here
-            live.end(StageCancelled(f"{stage}: the run was cancelled") if by_cancel else error)
+            known = isinstance(error, Exception | KeyboardInterrupt)
+            by_cancel = not known and flow_cancellation()(now=True)  # SIGTERM, after the stage's own end
+            live.end(run_cancelled(stage) if by_cancel else error)
         raise
     end_thread()
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from nemo_runspec.errors import StageCancelled
+
 Choice = Literal["detach", "cancel"]
 
 
@@ -40,6 +42,11 @@ def ask_on_terminal(job: str) -> Choice:
         return "detach" if input().strip().lower().startswith("d") else "cancel"
     except (KeyboardInterrupt, EOFError):
         return "cancel"
+
+
+def run_cancelled(stage: str) -> StageCancelled:
+    """That the stage ended because its run was cancelled."""
+    return StageCancelled(f"{stage}: the run was cancelled")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from nemo_runspec.execution import build_local_command
 from nemo_runspec.jobs import local
 from nemo_runspec.script import REFUSED, raised_errors
 from nemo_runspec.slurm.logs import LogFollower
-from nemotron.tasks.interrupts import CancelCheck, ignoring_sigterm
+from nemotron.tasks.interrupts import CancelCheck, ignoring_sigterm, run_cancelled
 from nemotron.tasks.progress import follow_progress, show_lines
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run_process(
             local.terminate(process)
             known = isinstance(ended_by, StageCancelled | KeyboardInterrupt)
             if not known and is_cancelled(now=True):  # told to end, as by SIGTERM, which is also how a cancel may come
-                raise _cancelled(plan.stage.name) from ended_by
+                raise run_cancelled(plan.stage.name) from ended_by
         raise
     if code != 0:
         raise stage_failure(plan.stage.name, code, log_path, begin=begin)
@@ -85,12 +85,8 @@ def wait(process: subprocess.Popen[bytes], stage: str, is_cancelled: CancelCheck
         if log is not None:
             show_lines(stage, log.read_lines(to_end=code is not None), log.path)
         if code is None and is_cancelled():
-            raise _cancelled(stage)
+            raise run_cancelled(stage)
     return code
-
-
-def _cancelled(stage: str) -> StageCancelled:
-    return StageCancelled(f"{stage}: the run was cancelled")
 
 
 def stage_failure(stage: str, code: int, log_path: Path, *, begin: int) -> StageFailed:

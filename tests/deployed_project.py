@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flow_runs import task_runs
-from team_server import TeamServer, nemotron, wait_until
+from team_server import TeamServer, nemotron
 
 WORKER = "deployer"
 
@@ -34,16 +34,12 @@ class Deployed:
         return str(self.team.ask(f"flow_runs/{run}")["state"]["message"])
 
     def tasks(self, run: str) -> list[tuple[str, str]]:
-        """Stages and the names of their states, in the order in which they began."""
+        """Stages and the names of their states, in the order in which they began; told later than the run's own."""
         return [(task["name"], task["state_name"]) for task in task_runs(self.team, run)]
 
     def num_runs(self, name: str) -> int:
         """How many the deployment of that name has, of all flows."""
         return int(self.team.ask("flow_runs/count", {"deployments": {"name": {"any_": [name]}}}))
-
-    def wait_for_tasks(self, run: str, *wanted: tuple[str, str]) -> None:
-        """Until the last ones are these; the end of a task is told as an event, after that of its run."""
-        wait_until(lambda: self.tasks(run)[-len(wanted) :] == [*wanted])
 
     def work_dirs(self, stage: str) -> list[Path]:
         return sorted((self.project / ".nemotron" / "work").glob(f"{stage}-*"))

@@ -206,7 +206,7 @@ def test_a_silent_server_leaves_env_toml(
     monkeypatch.setenv("PREFECT_API_URL", silent_url)
     started = time.monotonic()
     assert find_profile("base", env_file=env_file).env_vars == {"A": "1"}
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 25
     assert f"profile 'base': Prefect API {silent_url} does not answer" in caplog.text
 
 

@@ -27,7 +27,7 @@ def test_ctrl_c_ends_the_stage_and_says_how_to_go_on(project: Project) -> None:
     assert process.returncode == 130
     assert output.strip().splitlines()[-1] == "interrupted: the same command continues from the last checkpoint"
     assert "Traceback" not in output
-    wait_until(lambda: not project.processes(), timeout_s=30)
+    wait_until(lambda: not project.processes(), timeout_s=10)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])

@@ -165,7 +165,7 @@ def test_a_task_that_reused_an_artifact_says_so(watched: Watched) -> None:
 
 
 def test_what_a_stage_prints_is_once_in_the_run_log_and_once_on_the_terminal(watched: Watched) -> None:
-    line = "data_prep | at step 1"
+    line = f"data_prep | at step {NUM_STEPS - 10}"
     assert watched.log.count(line) == 1
     assert watched.shown.splitlines().count(line) == 1
 
@@ -230,12 +230,13 @@ def test_a_server_that_hangs_does_not_keep_a_stage_from_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hasty_client, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(hasty_client, "AGAIN_FOR_S", 0.5)
     stage = write_recipe(tmp_path, body="import time; time.sleep(2)")
     with socket.create_server(("127.0.0.1", 0)) as nobody_answers:
         with page_of(f"http://127.0.0.1:{nobody_answers.getsockname()[1]}/api", tmp_path):
             result = run_stage(stage, options(tmp_path), {})
             ended = time.monotonic()
-        assert time.monotonic() - ended < timing.LAST_WITHIN_S
+        assert time.monotonic() - ended < 5
     assert str(result.ref) == "small-data:v0"
 
 

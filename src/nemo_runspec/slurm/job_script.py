@@ -22,7 +22,8 @@ from nemo_runspec.slurm.states import DoneRecord
 
 HEARTBEAT_S = 15
 
-# sbatch(1) --signal: USR1 goes to this shell alone; it is not passed on, because torchrun and Ray would die of it.
+# sbatch(1) --signal: USR1 goes to this shell alone; it is not passed on, because torchrun and Ray would die of it. One
+# that comes before the script is ready for it must not end the shell, hence the first trap.
 _BODY = """\
 trap : USR1
 set +x

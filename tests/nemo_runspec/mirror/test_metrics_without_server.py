@@ -33,7 +33,7 @@ def test_a_training_neither_waits_for_a_server_that_hangs_nor_imports_its_client
     said = stage.train(last=200)
     assert stage.followers() != []
     assert said["wandb"] == []
-    assert said["slowest_s"] < 5
+    assert said["slowest_s"] < 0.5
     assert len(read_metrics(stage.metrics)) == 200
 
 
@@ -69,12 +69,12 @@ def test_an_outage_longer_than_the_client_s_patience_costs_no_rows(stage: Stage,
     assert stage.steps() == list(range(1, 101))
 
 
-def test_the_start_of_the_follower_costs_a_training_little(  # 7 ms on an idle machine; its client's import 1 s
+def test_the_start_of_the_follower_costs_a_training_less_than_50_ms(
     new_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # no key: then the followers, too, cost little
     stages = [new_stage(name=f"stage-{number}", key="") for number in range(3)]
-    assert min(stage.train(last=1)["start_s"] for stage in stages) < 0.5
+    assert min(stage.train(last=1)["start_s"] for stage in stages) < 0.05
 
 
 def test_without_a_key_the_log_says_what_to_do(
