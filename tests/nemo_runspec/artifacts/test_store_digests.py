@@ -53,13 +53,10 @@ def sha256_store(tmp_path: Path) -> ArtifactStore:
 def test_a_referenced_checkpoint_of_50_gb_takes_less_than_a_second_and_a_megabyte(
     store: ArtifactStore, tmp_path: Path
 ) -> None:
-    taken_s = []
-    for step in (100, 200, 300):  # one of them while the disk is not busy otherwise
-        checkpoint = make_checkpoint(tmp_path / f"iter_{step:07}", *[5 * 10**9] * 10)
-        start = time.monotonic()
-        refer_to(store, checkpoint)
-        taken_s.append(time.monotonic() - start)
-    assert min(taken_s) < 1
+    checkpoint = make_checkpoint(tmp_path / "iter_0000100", *[5 * 10**9] * 10)
+    start = time.monotonic()
+    refer_to(store, checkpoint)
+    assert time.monotonic() - start < 1
     assert disk_bytes(tmp_path) < 10**6
 
 
